@@ -1,0 +1,209 @@
+"""Documents on the wire: a round trip loses nothing, newer ones are read, broken ones are refused."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.policies import EXAMPLE, Keys
+from fairqueue_api import (
+    BackpressureSettings,
+    CostSettings,
+    Document,
+    DocumentError,
+    DrainSettings,
+    EngineSettings,
+    GroupSettings,
+    IdentitySettings,
+    QuadraticSettings,
+    QueueSettings,
+    TenantSettings,
+    load_policy,
+    parse_document,
+    render,
+)
+
+COUNTS = st.integers(0, 2**63 - 1)
+POSITIVE = st.integers(1, 2**63 - 1)
+OPTIONAL = st.none() | POSITIVE
+WEIGHTS = st.integers(1, 10_000)
+SECONDS = st.floats(0, 3600)
+NAMES = st.text("abc-", min_size=1, max_size=5)
+QUADRATIC = st.builds(QuadraticSettings, COUNTS, COUNTS, COUNTS)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    tops = draw(st.lists(NAMES, unique=True, max_size=3))
+    groups = [GroupSettings(name, None, draw(WEIGHTS)) for name in tops]
+    groups += [GroupSettings(f"{name}.child", name, draw(WEIGHTS)) for name in tops]
+    names = [None, *(group.name for group in groups)]
+    tenants = [
+        TenantSettings(
+            name, draw(st.sampled_from(names)), draw(WEIGHTS), draw(OPTIONAL), draw(OPTIONAL), (f"{n}a", f"{n}b")
+        )
+        for n, name in enumerate(draw(st.lists(NAMES, unique=True, max_size=4)))
+    ]
+    quadratic = draw(st.none() | QUADRATIC)
+    return Document(
+        schema=1,
+        policy=draw(st.text()),
+        revision=draw(st.text()),
+        engine=EngineSettings(
+            draw(st.sampled_from(["TGI", "LlamaCpp", "OpenAI"])), draw(st.none() | st.integers(1, 65535))
+        ),
+        identity=IdentitySettings(tuple(draw(st.lists(NAMES)))),
+        groups=tuple(groups),
+        tenants=tuple(tenants),
+        cost=CostSettings(
+            type="Quadratic" if quadratic else "Linear",
+            input_token=draw(COUNTS),
+            output_token=draw(POSITIVE),
+            request=draw(COUNTS),
+            cached_input_percent=draw(st.integers(0, 100)),
+            prediction=draw(st.sampled_from(["Mean", "MaxTokens", "None"])),
+            quadratic=quadratic,
+        ),
+        queue=QueueSettings(
+            draw(POSITIVE), draw(POSITIVE), draw(POSITIVE), draw(POSITIVE), draw(POSITIVE), draw(SECONDS)
+        ),
+        backpressure=BackpressureSettings(draw(OPTIONAL), draw(OPTIONAL), draw(OPTIONAL)),
+        drain=DrainSettings(draw(SECONDS)),
+    )
+
+
+def example() -> dict[str, Any]:
+    content = json.loads(render(load_policy(EXAMPLE), Keys()).to_json())
+    assert isinstance(content, dict)
+    return content
+
+
+def parse(content: object) -> Document:
+    return parse_document(json.dumps(content).encode()).document
+
+
+@given(document=documents())
+def test_a_round_trip_loses_nothing(document: Document) -> None:
+    parsed = parse_document(document.to_json())
+    assert parsed.document == document
+    assert parsed.document.to_json() == document.to_json()
+    assert parsed.unknown_fields == []
+
+
+def test_the_json_is_canonical() -> None:
+    content = render(load_policy(EXAMPLE), Keys()).to_json()
+    assert content == json.dumps(json.loads(content), sort_keys=True, separators=(",", ":")).encode()
+
+
+def test_unknown_fields_are_passed_over_and_named_once() -> None:
+    content = example()
+    content["later"] = {"a": 1}
+    content["queue"]["hold_headers_seconds"] = 5
+    for tenant in content["tenants"]:
+        tenant["subjects"] = []
+    parsed = parse_document(json.dumps(content).encode())
+    assert parsed.document == parse(example())
+    assert parsed.unknown_fields == ["later", "queue.hold_headers_seconds", "tenants[].subjects"]
+
+
+def test_whole_seconds_may_be_written_without_a_fraction() -> None:
+    assert parse(example() | {"drain": {"timeout_seconds": 5}}).drain == DrainSettings(5.0)
+
+
+@pytest.mark.parametrize("schema", [2, 0, "1", True, 1.0, None])
+def test_another_schema_is_refused(schema: object) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse(example() | {"schema": schema, "engine": "as it will be"})
+    assert str(caught.value) == (
+        "document: schema: is not 1, the one that this version reads: run a proxy that matches it"
+    )
+
+
+def put(*path: str | int, value: object) -> Callable[[Any], object]:
+    def change(content: Any) -> None:
+        for part in path[:-1]:
+            content = content[part]
+        content[path[-1]] = value
+
+    return change
+
+
+TWO_CHILDREN = [{"name": "a", "parent": "b", "weight": 1}, {"name": "b", "parent": "a", "weight": 1}]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda content: content.pop("queue"), "queue: is missing"),
+        (lambda content: content["queue"].pop("max_bytes"), "queue.max_bytes: is missing"),
+        (put("queue", value=[]), "queue: is not an object"),
+        (put("tenants", value={}), "tenants: is not a list"),
+        (put("tenants", 0, value="a"), "tenants[]: is not an object"),
+        (put("tenants", 0, "weight", value="1"), "tenants[].weight: is not of type int"),
+        (put("tenants", 0, "weight", value=True), "tenants[].weight: is not of type int"),
+        (put("tenants", 0, "weight", value=1.0), "tenants[].weight: is not of type int"),
+        (put("tenants", 0, "weight", value=0), "tenants[].weight: is not between 1 and 10000"),
+        (put("tenants", 0, "name", value=None), "tenants[].name: is not of type str"),
+        (put("drain", "timeout_seconds", value=-1), "drain.timeout_seconds: is not between 0 and 3600"),
+        (put("drain", "timeout_seconds", value=float("nan")), "drain.timeout_seconds: is not between 0 and 3600"),
+        (put("drain", "timeout_seconds", value=float("inf")), "drain.timeout_seconds: is not between 0 and 3600"),
+        (put("groups", 1, "name", value="research"), "groups: repeats a name"),
+        (put("groups", value=TWO_CHILDREN), "groups[].parent: names no top-level group"),
+        (put("groups", 1, "parent", value="nobody"), "groups[].parent: names no top-level group"),
+        (put("tenants", 1, "name", value="team-a"), "tenants: repeats a name"),
+        (put("tenants", 1, "group", value="nobody"), "tenants[].group: names no group"),
+        (put("cost", "type", value="Quadratic"), "cost.quadratic: does not go with cost.type"),
+    ],
+)
+def test_a_broken_document_is_refused_with_its_path(change: Callable[[Any], object], line: str) -> None:
+    content = example()
+    change(content)
+    with pytest.raises(DocumentError) as caught:
+        parse(content)
+    assert str(caught.value) == f"document: {line}: render it again"
+
+
+@pytest.mark.parametrize("value", ["VLLM", 1, True, None, []])
+def test_an_engine_that_this_version_does_not_know_is_refused(value: object) -> None:
+    content = example()
+    content["engine"]["kind"] = value
+    with pytest.raises(DocumentError) as caught:
+        parse(content)
+    assert str(caught.value) == (
+        "document: engine.kind: has a value that this version does not know: run a proxy that matches it"
+    )
+
+
+def test_one_key_for_two_tenants_is_refused() -> None:
+    content = example()
+    content["tenants"][1]["key_digests"] = content["tenants"][0]["key_digests"][:1]
+    with pytest.raises(DocumentError) as caught:
+        parse(content)
+    assert str(caught.value) == "document: tenants[].key_digests: gives one key to two tenants: render it again"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "document: is not JSON: render it again"),
+        (b"{", "document: is not JSON: render it again"),
+        (b"\xff\xfe", "document: is not JSON: render it again"),
+        (b"[" * 200_000, "document: is not JSON: render it again"),
+        (b'{"schema":' + b"1" * 5000 + b"}", "document: is not JSON: render it again"),
+        (b"[]", "document: is not a JSON object: render it again"),
+        (b"null", "document: is not a JSON object: render it again"),
+    ],
+)
+def test_what_is_no_document_at_all_is_refused(content: bytes, line: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_document(content)
+    assert str(caught.value) == line
+
+
+@given(content=st.binary(max_size=40))
+def test_no_bytes_raise_anything_but_a_document_error(content: bytes) -> None:
+    with pytest.raises(DocumentError):
+        parse_document(content)
