@@ -1,0 +1,388 @@
+"""The scheduler: Virtual Token Counters (VTC, OSDI '24) on a weighted tree, outside the engine.
+
+Pure and synchronous: no I/O, no asyncio; the clock is injected and used only for `tokens_per_minute`. All state
+changes go through the methods of `Scheduler`, each of which leaves the tree consistent (`check` proves it).
+
+The life of a request: `enqueue`, then `dispatch` (in order, while it fits), then any number of `confirm`, `prompt`
+and `output` as the engine answers, then `finish`; or `cancel` while queued; or `requeue` when the engine did not
+take it, which undoes the dispatch without a charge.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from fairqueue_proxy.scheduler.cost import MICRO, Cost
+from fairqueue_proxy.scheduler.lazy_heap import LazyHeap
+from fairqueue_proxy.scheduler.prediction import POD_SAMPLES, Prediction, RecentMean, predict
+from fairqueue_proxy.scheduler.tree import Gap, Limits, Node, Request, State
+
+
+class Scheduler:
+    """Decides whose request goes next, and keeps what each node was charged."""
+
+    def __init__(
+        self,
+        cost: Cost | None = None,
+        *,
+        prediction: Prediction = Prediction.MEAN,
+        clock: Callable[[], float],
+        before_activity: Callable[[Node], None] | None = None,
+    ) -> None:
+        """`before_activity` is told each node that is about to become active or to stop being so."""
+        self.cost = cost or Cost()
+        self.prediction = prediction
+        self.root = Node("", None)
+        self._clock = clock
+        self._before_activity = before_activity or (lambda _node: None)
+        self._outputs = RecentMean(POD_SAMPLES)
+        self._arrivals = 0
+        # Nodes with work that only wait for their token bucket, the first to be free first.
+        self._overdrawn: LazyHeap[Node] = LazyHeap(
+            lambda node: (node.bucket.ready_at if node.bucket else 0.0, node.serial)
+        )
+
+    def __repr__(self) -> str:
+        leaves = [node for node in self.nodes() if not node.children]
+        queued = sum(len(leaf.queue) for leaf in leaves)
+        return f"<Scheduler {len(leaves)} leaves, {queued} queued, {self.root.in_flight} in flight>"
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node below the root, parents before children."""
+        pending = list(self.root.children.values())
+        while pending:
+            node = pending.pop()
+            yield node
+            pending.extend(node.children.values())
+
+    def add_node(
+        self,
+        name: str,
+        parent: Node | None = None,
+        *,
+        weight: int = 1,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        transient: bool = False,
+    ) -> Node:
+        """Adds a node. A transient leaf is forgotten when it is idle and a lift would recreate it as it is.
+
+        Raises:
+            ValueError: the parent has a child of this name, or holds requests itself.
+        """
+        parent = self.root if parent is None else parent
+        if name in parent.children:
+            raise ValueError(f"{parent.path_name!r} already has a child {name!r}")
+        if parent.queue or (parent.in_flight and not parent.children and parent is not self.root):
+            raise ValueError(f"{parent.path_name!r} holds requests and can't have children")
+        node = Node(name, parent, weight=weight, limits=limits, transient=transient, now=self._clock())
+        parent.children[name] = node
+        return node
+
+    def enqueue(self, request: Request) -> None:
+        """Puts a new request at the end of its leaf's queue."""
+        self._expect(request, State.NEW)
+        request.arrival = self._arrivals
+        self._arrivals += 1
+        request.state = State.QUEUED
+        request.leaf.queue[request.arrival] = request
+        if request.leaf.parent is not None:
+            request.leaf.parent.idle.discard(request.leaf)
+        self._refresh(request.leaf)
+
+    def cancel(self, request: Request) -> None:
+        """Takes a queued request out; nothing is charged."""
+        self._expect(request, State.QUEUED)
+        del request.leaf.queue[request.arrival]
+        request.state = State.ENDED
+        self._refresh(request.leaf)
+        self._forget(request.leaf)
+
+    def head(self) -> Request | None:
+        """The request that the order puts next: from the root down the active child with the smallest key
+        (ties: the oldest head request, then the name), then that leaf's oldest request."""
+        self._pay_off()
+        node = self.root
+        while node.children:
+            child = node.by_key.first()
+            if child is None:
+                return None
+            node = child
+        return node.head
+
+    def dispatch(self, fits: Callable[[Request], bool]) -> Request | None:
+        """Starts the next request if it fits.
+
+        If it does not, nobody overtakes it: skipping the head would break the bound (VTC, Lemma 4.3).
+
+        Returns:
+            The request, now in flight, with its input and predicted output reserved; None if none is to start.
+        """
+        request = self.head()
+        if request is None or not fits(request):
+            return None
+        self._start(request)
+        return request
+
+    def confirm(self, request: Request) -> None:
+        """The engine has taken the request: what is known exactly turns from reservation into charge."""
+        self._expect(request, State.IN_FLIGHT)
+        request.confirmed = True
+        self._post(request)
+
+    def prompt(self, request: Request, tokens: int, cached_tokens: int = 0) -> None:
+        """The engine's own count of the prompt, and how many of these tokens it had cached."""
+        self._expect(request, State.IN_FLIGHT)
+        request.prompt_tokens, request.cached_tokens, request.prompt_exact = tokens, cached_tokens, True
+        request.confirmed = True
+        self._post(request)
+
+    def output(self, request: Request, tokens: int, *, exact: bool) -> None:
+        """Output tokens so far. Counts that are not `exact` stay a reservation until `finish`."""
+        self._expect(request, State.IN_FLIGHT)
+        request.output_tokens = tokens
+        if exact:
+            request.output_exact_tokens = tokens
+            request.confirmed = True
+        self._post(request)
+
+    def finish(self, request: Request, *, complete: bool = True) -> None:
+        """The end of a request in flight, whatever the end: all that was counted is charged, the rest of the
+        reservation is dropped, the slot is free. Only a `complete` output teaches the prediction."""
+        self._expect(request, State.IN_FLIGHT)
+        request.confirmed = request.prompt_exact = True
+        request.output_exact_tokens = request.output_tokens
+        request.predicted_tokens = 0
+        self._post(request)
+        if complete:
+            per_sequence = -(-request.output_tokens // request.sequences)
+            request.leaf.outputs.add(per_sequence)
+            self._outputs.add(per_sequence)
+        self._leave_flight(request)
+        request.state = State.ENDED
+        self._refresh(request.leaf)
+        self._forget(request.leaf)
+
+    def drop(self, request: Request) -> None:
+        """The engine refused the request and did nothing for it: the slot is free, nothing is charged."""
+        self._undo(request)
+        request.state = State.ENDED
+        self._refresh(request.leaf)
+        self._forget(request.leaf)
+
+    def requeue(self, request: Request) -> None:
+        """The engine did not take the request: back to its place at the head of its queue, uncharged."""
+        self._undo(request)
+        request.state = State.QUEUED
+        queue = request.leaf.queue
+        earlier = list(self._first_arrivals(queue, request.arrival))
+        queue[request.arrival] = request
+        for arrival in (request.arrival, *reversed(earlier)):
+            queue.move_to_end(arrival, last=False)
+        self._refresh(request.leaf)
+
+    def next_change(self) -> float | None:
+        """The instant at which a token bucket frees a node with work; None if none is waiting for that."""
+        node = self._overdrawn.first()
+        return node.bucket.ready_at if node is not None and node.bucket is not None else None
+
+    def gap(self, node: Node) -> Gap:
+        """How far apart the keys of a node's active children are, against the bound H / min w (after VTC, Lemma
+        4.3): H is the largest value so far of the cost of the longest course of all that was in flight at once.
+        """
+        keys = [child.key for child in node.children.values() if child.active]
+        lightest = min((child.weight for child in node.children.values()), default=1)
+        return Gap(max(keys) - min(keys) if keys else 0.0, node.peak_worst / (lightest * MICRO), len(keys))
+
+    def _start(self, request: Request) -> None:
+        leaf = request.leaf
+        del leaf.queue[request.arrival]
+        request.path = leaf.path
+        longest = -(-request.max_output_tokens // request.sequences)
+        guess = predict(self.prediction, leaf.outputs, self._outputs, longest)
+        request.predicted_tokens = min(guess * request.sequences, request.max_output_tokens)
+        self.root.in_flight += request.sequences
+        for node in request.path:
+            node.in_flight += request.sequences
+        self._post(request)
+        request.state = State.IN_FLIGHT
+        self._refresh(leaf)
+
+    def _undo(self, request: Request) -> None:
+        self._expect(request, State.IN_FLIGHT)
+        if request.confirmed:
+            raise AssertionError("a request that the engine took can't be undone")
+        self._post_difference(request, charged=0, held=0, tokens=0)
+        self._leave_flight(request)
+        request.output_tokens = request.predicted_tokens = 0
+
+    def _leave_flight(self, request: Request) -> None:
+        self.root.in_flight -= request.sequences
+        self.root.post_worst(-request.worst)
+        for node in request.path:
+            node.in_flight -= request.sequences
+            node.post_worst(-request.worst)
+        request.worst = 0
+
+    def _post(self, request: Request) -> None:
+        """Brings what the request's path carries in line with what is known of it now."""
+        output = max(request.output_tokens, request.predicted_tokens)
+        cached, sequences = request.cached_tokens, request.sequences
+        expected = self.cost(request.prompt_tokens, output, cached_tokens=cached, sequences=sequences)
+        charged = 0
+        if request.confirmed:
+            # An estimated prompt is not charged yet: `settled` could not take it back.
+            prompt = request.prompt_tokens if request.prompt_exact else 0
+            exact = request.output_exact_tokens
+            charged = self.cost(prompt, exact, cached_tokens=cached, sequences=sequences)
+        charged = max(charged, request.charged)
+        self._post_difference(
+            request,
+            charged=charged,
+            held=max(expected - charged, 0),
+            tokens=request.prompt_tokens + request.output_tokens,
+        )
+        self._post_worst(request)
+
+    def _post_difference(self, request: Request, *, charged: int, held: int, tokens: int) -> None:
+        charge, hold, used = charged - request.charged, held - request.held, tokens - request.metered_tokens
+        request.charged, request.held, request.metered_tokens = charged, held, tokens
+        self.root.served += charge
+        overdrawn = False
+        for node in request.path:
+            node.post(charge, hold)
+            if charge + hold < 0 and node.parent is not None:
+                node.parent.by_key.lowered(node)
+            if node.bucket is not None and used:
+                node.bucket.take(used, self._clock())
+                self._overdrawn.lowered(node)
+                overdrawn = True
+        if overdrawn:
+            self._refresh(request.leaf)
+
+    def _post_worst(self, request: Request) -> None:
+        longest = max(request.max_output_tokens, request.output_tokens, request.predicted_tokens)
+        worst = self.cost(request.prompt_tokens, longest, sequences=request.sequences)
+        starts = request.state is State.QUEUED
+        if worst == request.worst and not starts:
+            return
+        change, request.worst = worst - request.worst, worst
+        parent = self.root
+        parent.post_worst(change)
+        for node in reversed(request.path):
+            node.post_worst(change)
+            # A node was the smallest at its last dispatch. Since then it may have gained all that was in flight
+            # below it at that time, also what was estimated too short and has ended by now.
+            node.reach = parent.worst if starts else node.reach + max(change, 0)
+            parent.peak_worst = max(parent.peak_worst, node.reach)
+            parent = node
+
+    def _refresh(self, leaf: Node) -> None:
+        """After anything that may change the activity or the head of a leaf: itself, then its ancestors."""
+        node = leaf
+        while node.parent is not None:
+            parent = node.parent
+            if self._may_go(node):
+                head = node.head if not node.children else None
+                node.head_arrival = head.arrival if head is not None else self._oldest_below(node)
+                if node.active:
+                    parent.by_key.lowered(node)
+                    parent.by_arrival.lowered(node)
+                else:
+                    self._before_activity(node)
+                    self._lift(node)
+                    node.active = True
+                    for order in (parent.by_key, parent.by_settled, parent.by_arrival):
+                        order.add(node)
+            elif node.active:
+                self._before_activity(node)
+                node.active = False
+                for order in (parent.by_key, parent.by_settled, parent.by_arrival):
+                    order.discard(node)
+                parent.last_left = node
+            node = parent
+
+    @staticmethod
+    def _oldest_below(node: Node) -> int:
+        child = node.by_arrival.first()
+        return child.head_arrival if child is not None else -1
+
+    def _may_go(self, node: Node) -> bool:
+        """Has queued work that its own limits allow now."""
+        self._overdrawn.discard(node)
+        head = node.head
+        if head is None and node.by_arrival.first() is None:
+            return False
+        limit = node.limits.max_in_flight
+        if limit is not None and node.in_flight:
+            # Counting more than the limit is no reason never to go: with nothing in flight it may.
+            wanted = head.sequences if head is not None else 1
+            if node.in_flight + wanted > limit:
+                return False
+        if node.bucket is not None and node.bucket.ready_at > self._clock():
+            self._overdrawn.add(node)
+            return False
+        return True
+
+    def _lift(self, node: Node) -> None:
+        """A node that joins takes no credit along from the time when it wanted nothing (VTC, Algorithm 2): up to
+        the smallest settled of its active siblings, or to that of the last one that left. Settled against
+        settled: measured against keys, a joiner would pay for its siblings' reservations at each return."""
+        mark = self._mark(node)
+        if mark is not None and mark > node.settled:
+            node.lift_to(mark)
+
+    @staticmethod
+    def _mark(node: Node) -> float | None:
+        siblings = node.parent
+        if siblings is None:
+            return None
+        lowest = siblings.by_settled.first() or siblings.last_left
+        return lowest.settled if lowest is not None else None
+
+    def _pay_off(self) -> None:
+        """Nodes whose token bucket is no longer overdrawn become active."""
+        while (node := self._overdrawn.first()) is not None:
+            if node.bucket is not None and node.bucket.ready_at > self._clock():
+                break
+            self._overdrawn.discard(node)
+            self._refresh(node)
+
+    def _forget(self, leaf: Node) -> None:
+        """Drops transient leaves without work that a lift would recreate as they are."""
+        parent = leaf.parent
+        if parent is None or not leaf.transient or leaf.queue or leaf.in_flight:
+            return
+        parent.idle.add(leaf)
+        while (node := parent.idle.first()) is not None:
+            mark = self._mark(node)
+            if mark is None or node.settled > mark:
+                break
+            parent.idle.discard(node)
+            del parent.children[node.name]
+
+    @staticmethod
+    def _first_arrivals(queue: OrderedDict[int, Request], before: int) -> Iterator[int]:
+        for arrival in queue:
+            if arrival > before:
+                return
+            yield arrival
+
+    @staticmethod
+    def _expect(request: Request, state: State) -> None:
+        if request.state is not state:
+            raise AssertionError(f"request is {request.state.value}, not {state.value}")
+
+    def check(self) -> None:
+        """Raises AssertionError if the tree contradicts itself. For tests."""
+        for node in (self.root, *self.nodes()):
+            children = node.children.values()
+            active = {child for child in children if child.active}
+            for order in (node.by_key, node.by_settled, node.by_arrival):
+                assert {child for child in children if child in order} == active, node
+                assert len(order) == len(active), node
+            if node.children:
+                assert node.in_flight == sum(child.in_flight for child in children), node
+                assert node.worst == sum(child.worst for child in children), node
+            assert node.in_flight >= 0, node
+            assert node.reserved >= 0, node
+            assert (node.worst > 0) <= (node.in_flight > 0), node
+            assert list(node.queue) == sorted(node.queue), node
