@@ -1,0 +1,65 @@
+"""What an engine adapter is: which routes an engine has, and how it reads a request.
+
+Adapters hold no state and do no I/O.
+"""
+
+from typing import Final, Protocol
+
+from fairqueue_proxy.engines.call import Access, Api, Call, Route
+
+# Headers by which a client could change the engine's own order, or reach the sessions of others.
+STRIPPED_HEADERS: Final = frozenset(
+    {
+        "x-conversation-id",
+        "x-data-parallel-rank",
+        "x-override-priority",
+        "x-request-priority",
+        "x-vllm-priority",
+    }
+)
+
+REFUSED: Final = Route(Access.REFUSED)
+FREE: Final = Route(Access.FREE)
+
+
+class Engine(Protocol):
+    """One kind of model server."""
+
+    kind: str
+    """The policy's `engine.kind`."""
+
+    stripped_headers: frozenset[str]
+    """Request headers, lower-case, that are not sent on."""
+
+    cancels_plain: bool
+    """Whether closing the connection stops a plain reply; else it has to be read to its end."""
+
+    def route(self, method: str, path: str) -> Route:
+        """What to do with a request; `path` is percent-decoded and normalised, without its query."""
+        ...
+
+    def parse(self, route: Route, body: bytes) -> Call:
+        """Reads the body of a metered route. Raises BadBody if it is no JSON object."""
+        ...
+
+
+class RouteTable:
+    """Metered and free paths; whatever is in neither list is refused."""
+
+    __slots__ = ("_free", "_free_prefixes", "_metered")
+
+    def __init__(self, metered: dict[str, Api], free: frozenset[str], free_prefixes: tuple[str, ...] = ()) -> None:
+        self._metered = {path: Route(Access.METERED, api) for path, api in metered.items()}
+        self._free = free
+        self._free_prefixes = free_prefixes
+
+    def match(self, method: str, path: str) -> Route:
+        if method == "POST":
+            return self._metered.get(path, REFUSED)
+        is_free = path in self._free or path.startswith(self._free_prefixes)
+        if method in ("GET", "HEAD"):
+            return FREE if is_free else REFUSED
+        # A browser asks before it posts; the answer generates nothing and carries no identity.
+        if method == "OPTIONS":
+            return FREE if is_free or path in self._metered else REFUSED
+        return REFUSED

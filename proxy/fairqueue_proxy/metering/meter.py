@@ -1,0 +1,161 @@
+"""What a meter is, and what all meters do the same way.
+
+A meter watches one reply of one engine for one request: it counts tokens, recognises errors, and takes out of the reply
+what the proxy had asked the engine to put in. What it does not understand it passes on untouched and counts; it never
+raises. It does no I/O, and each retry of a request gets a meter of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from fairqueue_proxy.metering.errors import error_of_body, error_of_json, kind_of_status
+from fairqueue_proxy.metering.sse import DONE, OpaquePiece, data_span
+from fairqueue_proxy.metering.tally import Tally
+from fairqueue_proxy.metering.usage import EngineError, ErrorKind, Usage
+
+# msgspec's errors are ValueErrors; nesting beyond Python's limit is a RecursionError.
+MALFORMED = (ValueError, RecursionError)
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Meter(Protocol):
+    """Counts one reply. Call `head` first; then `event` for each event of a stream, or `body` once."""
+
+    usage: Usage
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Takes the head of the engine's response; header names are lower-case."""
+        ...
+
+    def event(self, event: bytes) -> bytes:
+        """Counts one event and returns what the client gets instead: the same bytes, fewer fields, or nothing."""
+        ...
+
+    def body(self, body: bytes) -> bytes:
+        """Counts a whole plain reply (an error's too) and returns what the client gets instead."""
+        ...
+
+    def is_first_token(self) -> bool:
+        """Whether the last `event` was the first that carried a token."""
+        ...
+
+
+class UnexpectedShape(ValueError):
+    """JSON that is no chunk, no error and no usage."""
+
+
+class ReplyMeter:
+    """The frame of a meter: an engine's meter fills in `_chunk` and `_reply`, and `_headers` if they count."""
+
+    def __init__(self, sequences: int = 1) -> None:
+        self.usage = Usage()
+        self._tally = Tally(self.usage, sequences)
+        self._status = 200
+        self._first_token = False
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status = status
+        if status >= 400:
+            self._fail(EngineError(kind_of_status(status), f"HTTP status {status}"))
+        else:
+            self._headers(headers)
+
+    def event(self, event: bytes) -> bytes:
+        counted_before = self.usage.counted_tokens
+        passed_on = self._event(event)
+        self._first_token = counted_before == 0 and self.usage.counted_tokens > 0
+        self._check_error()
+        return passed_on
+
+    def body(self, body: bytes) -> bytes:
+        self._first_token = False
+        if self._status >= 400:
+            self.usage.error = None
+            self._fail(error_of_body(self._status, body))
+            return body
+        try:
+            replacement = self._reply(body)
+        except MALFORMED:
+            self.usage.malformed_events += 1
+            return body
+        self.usage.counted_tokens = self.usage.output_tokens
+        return body if replacement is None else replacement
+
+    def is_first_token(self) -> bool:
+        return self._first_token
+
+    def _headers(self, headers: Mapping[str, str]) -> None:
+        """Counts that the head of a reply tells; most engines put none there."""
+
+    def _chunk(self, payload: bytes) -> bytes | None:
+        """Counts the JSON of one event; returns what replaces it: None the same, b"" nothing at all.
+
+        Raises one of MALFORMED, before anything is counted, for what it does not understand.
+        """
+        raise NotImplementedError
+
+    def _reply(self, body: bytes) -> bytes | None:
+        """Counts the JSON of a plain reply; returns what replaces it, None the same. Raises as `_chunk` does."""
+        raise NotImplementedError
+
+    def _end_of_stream(self) -> None:
+        """The engine said [DONE]."""
+        self._tally.close()
+
+    def _error_event(self, payload: bytes) -> None:
+        self._fail(error_of_json(payload))
+
+    def _event(self, event: bytes) -> bytes:
+        if isinstance(event, OpaquePiece):
+            self.usage.malformed_events += 1
+            return event
+        span = data_span(event)
+        if span is None:
+            return event
+        payload = event[span[0] : span[1]]
+        if payload == DONE:
+            self._end_of_stream()
+            return event
+        # llama.cpp opens the stream of a list of prompts with `data: null`.
+        if payload == b"null":
+            return event
+        try:
+            replacement = self._chunk(payload)
+        except MALFORMED:
+            self.usage.malformed_events += 1
+            return event
+        if replacement is None:
+            return event
+        return event[: span[0]] + replacement + event[span[1] :] if replacement else b""
+
+    def _fail(self, error: EngineError) -> None:
+        present = self.usage.error
+        if present is None or (error.kind is ErrorKind.FAILED and present.kind is not ErrorKind.FAILED):
+            self.usage.error = error
+
+    def _check_error(self) -> None:
+        error = self.usage.error
+        if error is not None and error.kind is not ErrorKind.FAILED and self.usage.output_tokens:
+            self.usage.error = EngineError(ErrorKind.FAILED, error.message)
+
+
+def fields_of(payload: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object, their values as they were written. Raises one of MALFORMED."""
+    return _fields.decode(payload)
+
+
+def without_field(payload: bytes, name: str) -> bytes:
+    """The JSON object without one field; every other value keeps its bytes."""
+    fields = fields_of(payload)
+    fields.pop(name, None)
+    return msgspec.json.encode(fields)
+
+
+def with_null(payload: bytes, name: str) -> bytes:
+    """The JSON object with one of its fields set to null; every other value keeps its bytes."""
+    fields = fields_of(payload)
+    fields[name] = msgspec.Raw(b"null")
+    return msgspec.json.encode(fields)
