@@ -1,0 +1,233 @@
+"""The queue and its one decision point: who is queued, who is let into the engine, what each was charged.
+
+All methods are synchronous and run on the event loop, so each leaves a consistent state behind: a change, then
+`pump`, which lets in whatever the order and the budgets allow now. A job that waits is woken through its
+`admitted` future: with a result when it was dispatched, with `Refused` when it has to go.
+"""
+
+import random
+from collections.abc import Callable
+
+from fairqueue_proxy.backlog import Backlog, Bound
+from fairqueue_proxy.capacity import Capacity
+from fairqueue_proxy.job import Job
+from fairqueue_proxy.metering import Usage
+from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.pace import Pace, retry_after_seconds
+from fairqueue_proxy.scheduler import Request, Scheduler, State
+from fairqueue_proxy.sizing import BytesPerToken
+from fairqueue_proxy.tenants import Tenant
+
+
+class Dispatcher:
+    """Holds the scheduler, the budgets and the bounds together."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        capacity: Capacity,
+        backlog: Backlog,
+        clock: Callable[[], float],
+        random_source: random.Random,
+    ) -> None:
+        self.scheduler = scheduler
+        self.capacity = capacity
+        self.backlog = backlog
+        self.sizes = BytesPerToken()
+        self.drift_tokens = {"under": 0, "over": 0}
+        self.malformed_events = 0
+        self.idle_capacity_seconds = 0.0
+        self._idle_since: float | None = None
+        self._clock = clock
+        self._random = random_source
+        self._jobs: dict[Request, Job] = {}
+        self._pace = Pace(clock())
+        self._tenant_pace: dict[Tenant, Pace] = {}
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self.backlog.queued} queued, {self.scheduler.root.in_flight} in flight>"
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All that is queued or in flight."""
+        return list(self._jobs.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in the engine; each sequence counts."""
+        return self.scheduler.root.in_flight
+
+    def receive(self, job: Job, size_bytes: int) -> None:
+        """Bytes of a body that is being received have come.
+
+        Raises:
+            Refused: this job has to go; another one that had to was told through its future or its time-out.
+        """
+        self.backlog.receive(job, size_bytes)
+        if self.backlog.over_tenant(job) is Bound.BYTES:
+            raise self._tenant_full(job)
+        if self.backlog.over_pod() is Bound.BYTES:
+            self._evict(Bound.BYTES, job)
+        if job.refused is not None:
+            raise job.refused
+
+    def submit(self, job: Job) -> None:
+        """Queues a job whose request has been sized, and lets it in at once if it is its turn.
+
+        Raises:
+            Refused: this job has to go.
+        """
+        request = job.scheduled
+        job.queued_at = self._clock()
+        self._jobs[request] = job
+        self.scheduler.enqueue(request)
+        self.backlog.queue(job)
+        self.pump()
+        # Bounds are on what is queued: they are judged after those have gone whom the engine takes right now.
+        if request.state is State.QUEUED and self.backlog.over_tenant(job) is Bound.REQUESTS:
+            self.leave(job)
+            raise self._tenant_full(job)
+        if (bound := self.backlog.over_pod()) is not None:
+            self._evict(bound, job)
+        if job.refused is not None:
+            raise job.refused
+
+    def pump(self) -> None:
+        """Lets in everybody whose turn it is. To be called after every change."""
+        now = self._clock()
+        while (request := self.scheduler.dispatch(self.capacity.fits)) is not None:
+            job = self._jobs[request]
+            self.capacity.take(request)
+            self.backlog.dispatch(job)
+            job.dispatched_at = now
+            if job.queued_at is not None:
+                job.queue_seconds = now - job.queued_at
+            if job.admitted is not None and not job.admitted.done():
+                job.admitted.set_result(None)
+        self._note_idle(now)
+
+    def leave(self, job: Job) -> None:
+        """A job goes that has not been dispatched: its client left, or it was refused."""
+        queued = job.request is not None and job.request.state is State.QUEUED
+        if queued:
+            self.scheduler.cancel(job.scheduled)
+            del self._jobs[job.scheduled]
+        self.backlog.leave(job, queued=queued)
+        self.pump()
+
+    def refuse(self, job: Job, refused: Refused) -> None:
+        """A job that waits has to go; whoever waits for it is told."""
+        job.refused = refused
+        if job.receiving is not None:
+            job.receiving.reschedule(0)
+        if job.admitted is not None and not job.admitted.done():
+            job.admitted.set_exception(refused)
+        self.leave(job)
+
+    def put_back(self, job: Job) -> None:
+        """The engine did not take a dispatched job: it is queued again where it was, uncharged."""
+        self.capacity.give(job.scheduled)
+        self.scheduler.requeue(job.scheduled)
+        self.backlog.put_back(job)
+        job.dispatched_at = None
+        self.pump()
+
+    def drop(self, job: Job) -> None:
+        """A dispatched job ends for which the engine did nothing: uncharged."""
+        self.capacity.give(job.scheduled)
+        self.scheduler.drop(job.scheduled)
+        self._end(job)
+
+    def replying(self, job: Job) -> None:
+        """The engine's first reply byte is there: the body's bytes are no longer held."""
+        self.backlog.forget(job)
+
+    def confirm(self, job: Job) -> None:
+        """The engine works on the job."""
+        self.scheduler.confirm(job.scheduled)
+
+    def first_token(self, job: Job) -> None:
+        """The job's prefill is over."""
+        self.capacity.answered(job.scheduled)
+        self.pump()
+
+    def observe(self, job: Job, usage: Usage) -> None:
+        """Charges what the meter has counted so far."""
+        request = job.scheduled
+        if usage.prompt_tokens is not None and not request.prompt_exact:
+            self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
+        if usage.output_tokens != request.output_tokens:
+            self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
+            self._count(job)
+
+    def settle(self, job: Job, usage: Usage, *, complete: bool) -> None:
+        """The job has left the engine, by whatever end: charge, free the slot, let in the next."""
+        request = job.scheduled
+        if usage.prompt_tokens is not None:
+            self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
+            if job.call is not None and job.call.prompt_tokens is None:
+                self.sizes.learn(job.call.api, job.call.prompt_bytes, usage.prompt_tokens)
+        self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
+        if usage.final:
+            drift = usage.output_tokens - usage.counted_tokens
+            self.drift_tokens["under" if drift > 0 else "over"] += abs(drift)
+        self.malformed_events += usage.malformed_events
+        self.capacity.give(request)
+        self.scheduler.finish(request, complete=complete)
+        self._count(job)
+        now = self._clock()
+        self._pace.tick(now)
+        self._tenant_pace.setdefault(job.tenant, Pace(now)).tick(now)
+        self._end(job)
+
+    def retry_after_seconds(self, tenant: Tenant | None = None) -> int:
+        """When it makes sense to try again: after what is queued has gone, at the pace of late."""
+        now = self._clock()
+        if tenant is None:
+            return retry_after_seconds(self.backlog.queued, self._pace.rate(now), self._random)
+        pace = self._tenant_pace.get(tenant, self._pace)
+        return retry_after_seconds(self.backlog.queued_of(tenant.node), pace.rate(now), self._random)
+
+    def requests_per_second(self) -> float:
+        """How fast requests end of late."""
+        return self._pace.rate(self._clock())
+
+    def refuse_newest(self, refused: Refused) -> bool:
+        """Refuses the newest request of whoever has most queued; False if nothing is queued."""
+        job = self.backlog.victim(self.scheduler.root, Bound.REQUESTS)
+        if job is None:
+            return False
+        self.refuse(job, refused)
+        return True
+
+    def _end(self, job: Job) -> None:
+        self.backlog.forget(job)
+        del self._jobs[job.scheduled]
+        self.pump()
+
+    def _evict(self, bound: Bound, arrival: Job) -> None:
+        victim = self.backlog.victim(self.scheduler.root, bound) or arrival
+        self.refuse(victim, Refused(Outcome.QUEUE_FULL, f"the queue is full ({bound.value}): try again later"))
+
+    def _tenant_full(self, job: Job) -> Refused:
+        return Refused(
+            Outcome.TENANT_QUEUE_FULL, f"tenant {job.tenant.name} has too much queued already: try again later"
+        )
+
+    def _count(self, job: Job) -> None:
+        """Brings the tenant's token counts in line with what it is charged for the job."""
+        request, tenant, counted = job.scheduled, job.tenant, job.counted
+        cached = min(request.cached_tokens, request.prompt_tokens)
+        prompt = request.prompt_tokens if request.prompt_exact else 0
+        tenant.input_tokens += prompt - cached - counted.get("input", 0)
+        tenant.cached_input_tokens += cached - counted.get("cached_input", 0)
+        tenant.output_tokens += request.output_exact_tokens - counted.get("output", 0)
+        counted.update(input=prompt - cached, cached_input=cached, output=request.output_exact_tokens)
+
+    def _note_idle(self, now: float) -> None:
+        """Counts the time in which somebody waits for whom something is free."""
+        if self._idle_since is not None:
+            self.idle_capacity_seconds += now - self._idle_since
+        waits = self.scheduler.head() is not None
+        free = all(budget.free for budget in self.capacity.budgets)
+        self._idle_since = now if waits and free else None

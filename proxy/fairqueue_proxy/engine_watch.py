@@ -1,0 +1,123 @@
+"""Watches the engine from outside the request path: can it be reached, is it healthy, what does it report.
+
+Runs one task. What it learns degrades to "unknown" when the engine does not answer; only two things stop dispatch:
+the engine refuses connections, or it has just refused a request for want of room.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from fairqueue_proxy.dispatcher import Dispatcher
+from fairqueue_proxy.engine_reports import REPORTS, read_limits
+from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.upstream import Upstream, UpstreamError
+
+UNAVAILABLE_SECONDS = 5.0
+PROBE_SECONDS = 0.25
+WATCH_SECONDS = 1.0
+LIMITS_SECONDS = 30.0
+ANSWER_SECONDS = 5.0
+OVERLOAD_PAUSE_SECONDS = 0.25
+
+log = logging.getLogger(__name__)
+
+
+class EngineWatch:
+    """The engine's state as far as it is known."""
+
+    def __init__(self, kind: str, upstream: Upstream, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
+        self._kind = kind
+        self._paths = REPORTS[kind]
+        self._upstream = upstream
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._down_since: float | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._overloaded = 0
+        self._limits_at: float | None = None
+        self.healthy = False
+        self.waiting: float | None = None
+        self.running: float | None = None
+        self.scraped_at: float | None = None
+
+    @property
+    def unavailable(self) -> bool:
+        """The engine has refused connections for longer than requests are kept waiting for it."""
+        return self._down_since is not None and self._clock() - self._down_since > UNAVAILABLE_SECONDS
+
+    def unreachable(self) -> None:
+        """A connection to the engine could not be made: nothing is let in until one can."""
+        if self._down_since is None:
+            self._down_since = self._clock()
+            self.healthy = False
+            log.warning("engine refuses connections")
+            self._set_paused()
+            self._probe = asyncio.get_running_loop().create_task(self._wait_until_reachable())
+
+    def overloaded(self) -> None:
+        """The engine refused a request for want of room: a moment's pause."""
+        self._overloaded += 1
+        self._set_paused()
+        asyncio.get_running_loop().call_later(OVERLOAD_PAUSE_SECONDS, self._overload_over)
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(WATCH_SECONDS)
+        finally:
+            if self._probe is not None:
+                self._probe.cancel()
+
+    async def look(self) -> None:
+        """Asks the engine once for its health, its limits when they are due, and its gauges."""
+        try:
+            status, _ = await self._upstream.get(self._paths.health, timeout_seconds=ANSWER_SECONDS)
+            was_healthy, self.healthy = self.healthy, status == 200
+            if self.healthy:
+                await self._read_limits(again=not was_healthy)
+                await self._read_gauges()
+        except (UpstreamError, OSError, ValueError):
+            # It may be busy rather than dead: requests will tell.
+            self.healthy = False
+
+    async def _read_limits(self, *, again: bool) -> None:
+        now = self._clock()
+        due = self._limits_at is None or now - self._limits_at >= LIMITS_SECONDS
+        if self._paths.limits is None or not (again or due):
+            return
+        status, body = await self._upstream.get(self._paths.limits, timeout_seconds=ANSWER_SECONDS)
+        self._limits_at = now
+        if status == 200:
+            self._dispatcher.capacity.report(read_limits(self._kind, body))
+            self._dispatcher.pump()
+
+    async def _read_gauges(self) -> None:
+        if self._paths.waiting_gauge is None:
+            return
+        status, body = await self._upstream.get("/metrics", timeout_seconds=ANSWER_SECONDS)
+        if status == 200:
+            self.waiting = self._paths.gauge(self._paths.waiting_gauge, body)
+            self.running = self._paths.gauge(self._paths.running_gauge, body)
+            self.scraped_at = self._clock()
+
+    async def _wait_until_reachable(self) -> None:
+        while not await self._upstream.reachable():
+            if self.unavailable:
+                refused = Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later")
+                while self._dispatcher.refuse_newest(refused):
+                    pass
+            await asyncio.sleep(PROBE_SECONDS)
+        log.warning("engine accepts connections again")
+        self._down_since = None
+        self._set_paused()
+
+    def _overload_over(self) -> None:
+        self._overloaded -= 1
+        self._set_paused()
+
+    def _set_paused(self) -> None:
+        self._dispatcher.capacity.paused = self._down_since is not None or self._overloaded > 0
+        self._dispatcher.pump()

@@ -1,0 +1,52 @@
+"""One request on its way through the proxy, from identification to its outcome: the facts, no behaviour."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fairqueue_proxy.engines import Call
+from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.scheduler import Request
+from fairqueue_proxy.tenants import Tenant
+
+
+class EngineSide(Protocol):
+    """What goes on in the engine for a job; see `relay.Relay`."""
+
+    settled: bool
+    on_settled: Callable[[], None]
+
+    def client_gone(self) -> None:
+        """Nobody reads the reply any more: settled at once, or when the engine has finished it for nobody."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """All instants are of the injected monotonic clock, in seconds."""
+
+    request_id: str
+    tenant: Tenant
+    received_at: float
+    route: str = ""
+    call: Call | None = None
+    request: Request | None = None
+    body_bytes: int = 0
+    receiving: "asyncio.Timeout | None" = None
+    admitted: "asyncio.Future[None] | None" = None
+    refused: Exception | None = None
+    engine_side: EngineSide | None = None
+    queued_at: float | None = None
+    dispatched_at: float | None = None
+    first_token_at: float | None = None
+    status: int | None = None
+    outcome: Outcome | None = None
+    queue_seconds: float = 0.0
+    counted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def scheduled(self) -> Request:
+        """The scheduler's view of the job; there from the moment when the body has been read."""
+        if self.request is None:
+            raise AssertionError("the job has not been sized yet")
+        return self.request

@@ -1,0 +1,46 @@
+"""How fast things end, and from that how long to wait before trying again. Pure; clock and randomness injected."""
+
+import math
+import random
+
+HALF_LIFE_SECONDS = 20.0
+JITTER = 0.2
+LONGEST_SECONDS = 120
+
+
+class Pace:
+    """Events per second, averaged with exponentially fading weights."""
+
+    __slots__ = ("_at", "_seconds", "_weight")
+
+    def __init__(self, now: float) -> None:
+        self._at = now
+        self._weight = 0.0
+        self._seconds = 0.0
+
+    def tick(self, now: float, amount: float = 1.0) -> None:
+        """Something ended."""
+        self._fade(now)
+        self._weight += amount
+
+    def rate(self, now: float) -> float:
+        """Events per second of late; 0 when nothing was seen yet."""
+        self._fade(now)
+        return self._weight / self._seconds if self._seconds > 0 else 0.0
+
+    def _fade(self, now: float) -> None:
+        elapsed = max(now - self._at, 0.0)
+        if elapsed:
+            kept = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
+            self._weight *= kept
+            # The integral of the weights themselves, so that a young average is not too low.
+            self._seconds = self._seconds * kept + (1 - kept) * HALF_LIFE_SECONDS / math.log(2)
+            self._at = now
+
+
+def retry_after_seconds(ahead: int, rate: float, random_source: random.Random) -> int:
+    """Whole seconds until `ahead` requests will have gone at this rate, with jitter so that those who were refused
+    together do not come back together. Within 1 and 120."""
+    wait = ahead / rate if rate > 0 else float(ahead)
+    wait *= 1 + random_source.uniform(-JITTER, JITTER)
+    return max(1, min(math.ceil(wait), LONGEST_SECONDS))

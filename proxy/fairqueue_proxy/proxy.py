@@ -1,0 +1,211 @@
+"""The proxy as one object: built from a document, started, drained, stopped."""
+
+import asyncio
+import random
+import resource
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from fairqueue_api import Document
+from fairqueue_proxy.admin import Admin
+from fairqueue_proxy.backlog import Backlog, Bounds
+from fairqueue_proxy.capacity import Capacity, KvNeed, Limits
+from fairqueue_proxy.data_port import DataPort
+from fairqueue_proxy.dispatcher import Dispatcher
+from fairqueue_proxy.drain import Drain
+from fairqueue_proxy.engine_watch import EngineWatch
+from fairqueue_proxy.engines import engine_for
+from fairqueue_proxy.entitlement import Entitlement
+from fairqueue_proxy.exposition import Exposition
+from fairqueue_proxy.outflow import SWEEP_SECONDS, Outflows
+from fairqueue_proxy.scheduler import Cost, Prediction, Request, Scheduler
+from fairqueue_proxy.tenants import Tenants
+from fairqueue_proxy.upstream import Upstream
+
+KEEPALIVE_SECONDS = 75.0
+LINGERING_SECONDS = 2.0
+STOP_SECONDS = 5.0
+CONNECTION_BYTES = 25_000
+BASE_BYTES = 256 * 1024 * 1024
+DESCRIPTORS_KEPT_BACK = 64
+TGI_PIECE_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or to connect."""
+
+    host: str
+    port: int
+
+
+def scheduler_cost(document: Document) -> Cost:
+    """The policy's cost function."""
+    spec, quadratic = document.cost, document.cost.quadratic
+    return Cost(
+        input_token=spec.input_token,
+        output_token=spec.output_token,
+        request=spec.request,
+        cached_input_percent=spec.cached_input_percent,
+        input_input_per_million=quadratic.input_input_per_million if quadratic else 0,
+        input_output_per_million=quadratic.input_output_per_million if quadratic else 0,
+        output_output_per_million=quadratic.output_output_per_million if quadratic else 0,
+    )
+
+
+def kv_need(kind: str) -> KvNeed:
+    """KV-cache tokens that an engine of this kind sets aside when it starts a request."""
+
+    def tgi(request: Request) -> int:
+        # TGI allocates for pieces of at most 1024 output tokens, up front.
+        longest = request.max_output_tokens // request.sequences
+        return request.prompt_tokens + min(longest, TGI_PIECE_TOKENS) * request.sequences
+
+    def others(request: Request) -> int:
+        return request.prompt_tokens + request.predicted_tokens
+
+    return tgi if kind == "TGI" else others
+
+
+def connection_cap(memory_limit_bytes: int | None) -> int:
+    """How many client connections may be open: two descriptors each, and what memory allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    cap = (soft - DESCRIPTORS_KEPT_BACK) // 2 if soft != resource.RLIM_INFINITY else 1_000_000
+    if memory_limit_bytes is not None:
+        cap = min(cap, (memory_limit_bytes - BASE_BYTES) // CONNECTION_BYTES)
+    return max(cap, 16)
+
+
+class CappedServer(web.Server):
+    """Closes connections beyond a cap at once, instead of running out of descriptors for the engine's side."""
+
+    connection_cap = 1_000_000
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self.connections) > self.connection_cap:
+            transport.abort()
+
+
+class Proxy:
+    """One proxy in front of one engine. `start`, then `run` until it is told to go, then `stop`."""
+
+    def __init__(
+        self, document: Document, engine: Address, *, memory_limit_bytes: int | None = None, seed: int | None = None
+    ) -> None:
+        clock = time.monotonic
+        self._clock = clock
+        random_source = random.Random(seed)
+        adapter = engine_for(document.engine.kind)
+        self.entitlement = Entitlement(clock)
+        scheduler = Scheduler(
+            scheduler_cost(document),
+            prediction=Prediction(document.cost.prediction),
+            clock=clock,
+            before_activity=self.entitlement.before_activity,
+        )
+        tenants = Tenants(document, scheduler)
+        pressure, queue = document.backpressure, document.queue
+        limits = Limits(pressure.max_requests, pressure.max_tokens, pressure.max_prefill_tokens)
+        bounds = Bounds(queue.max_requests, queue.max_requests_per_tenant, queue.max_bytes, queue.max_bytes_per_tenant)
+        self.dispatcher = Dispatcher(
+            scheduler, Capacity(limits, kv_need(document.engine.kind)), Backlog(bounds), clock, random_source
+        )
+        self.upstream = Upstream(engine.host, engine.port, clock=clock)
+        self.watch = EngineWatch(document.engine.kind, self.upstream, self.dispatcher, clock)
+        self.drain = Drain(self.dispatcher, document.drain.timeout_seconds, clock)
+        self.outflows = Outflows(clock)
+        self.data_port = DataPort(
+            document,
+            adapter,
+            tenants,
+            self.dispatcher,
+            self.upstream,
+            self.watch,
+            self.drain,
+            self.outflows,
+            clock=clock,
+            random_source=random_source,
+        )
+        exposition = Exposition(
+            document, tenants, self.data_port.without_tenant, self.dispatcher, self.entitlement, self.watch, clock
+        )
+        self._admin = Admin(
+            document,
+            self.dispatcher,
+            self.drain,
+            self.watch,
+            exposition,
+            listening=lambda: self._listening,
+            clock=clock,
+        )
+        self._connection_cap = connection_cap(memory_limit_bytes)
+        self._listening = False
+        self._sites: list[web.TCPSite] = []
+        self._runners: list[web.BaseRunner] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, listen: Address, admin: Address, local: Address) -> tuple[Address, Address, Address]:
+        """Binds the three ports, the data port last, once the engine has been asked for its limits.
+
+        Returns the addresses in fact bound. Raises OSError when one can't be.
+        """
+        pod = await self._listen(web.AppRunner(self._admin.pod_app(), access_log=None), admin)
+        loopback = await self._listen(web.AppRunner(self._admin.loopback_app(), access_log=None), local)
+        await self.watch.look()
+        server = CappedServer(
+            self.data_port.handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+        )
+        server.connection_cap = self._connection_cap
+        data = await self._listen(web.ServerRunner(server, shutdown_timeout=STOP_SECONDS), listen)
+        self._listening = True
+        self._tasks = [asyncio.create_task(self.watch.run()), asyncio.create_task(self._sweep())]
+        return data, pod, loopback
+
+    async def finish(self) -> None:
+        """The end of a life: the data port takes no connections any more, what was taken is finished as far as the
+        drain's window allows, then everything is closed."""
+        self._listening = False
+        if self._sites:
+            await self._sites[-1].stop()
+        self.drain.begin(refuse=True)
+        await self.drain.over.wait()
+
+    async def stop(self) -> None:
+        """Closes everything, at once."""
+        self._listening = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.drain.close()
+        for runner in reversed(self._runners):
+            await runner.cleanup()
+        await self.upstream.close()
+
+    async def _listen(self, runner: web.BaseRunner, address: Address) -> Address:
+        self._runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, address.host, address.port, shutdown_timeout=STOP_SECONDS)
+        await site.start()
+        self._sites.append(site)
+        host, port = runner.addresses[-1][:2]
+        return Address(str(host), int(port))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.outflows.sweep()
+            self._pump_when_due()
+
+    def _pump_when_due(self) -> None:
+        """A token bucket may have freed a tenant."""
+        due = self.dispatcher.scheduler.next_change()
+        if due is not None and due <= self._clock():
+            self.dispatcher.pump()

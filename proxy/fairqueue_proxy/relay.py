@@ -1,0 +1,259 @@
+"""One request's passage through the engine: from the bytes of its reply to the client's socket and the tenant's bill.
+
+Everything here runs synchronously in the engine connection's `data_received`: no task wakes for an event. The
+handler only waits for two things: `decided` (what to promise the client) and `finished`.
+
+The first event is looked at before a status is promised, because engines refuse streams with `200` and an error
+event. The slot is settled exactly once, in `_settle`, when the engine is done with the request: at its last byte,
+when its connection breaks, or when we close it because the client has gone. An engine that goes on with a plain
+reply for a client that left is read to its end for nobody, so that slot and charge are what really happened.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable
+
+from aiohttp.abc import AbstractStreamWriter
+
+from fairqueue_proxy.dispatcher import Dispatcher
+from fairqueue_proxy.engines import Call, Engine
+from fairqueue_proxy.engines.shapes import error_event
+from fairqueue_proxy.job import Job
+from fairqueue_proxy.metering import ErrorKind, EventSplitter
+from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.outflow import Outflow, Outflows
+from fairqueue_proxy.stream_pace import StreamPace
+from fairqueue_proxy.upstream import Exchange
+
+PLAIN_LIMIT_BYTES = 4 * 1024 * 1024
+"""A plain reply is read whole, to be metered, up to this; a longer one is passed on as it comes."""
+
+
+class Verdict(enum.Enum):
+    """What the beginning of the engine's reply means for the client."""
+
+    RELAY = "relay"
+    OVERLOADED = "overloaded"
+    LOST = "lost"
+
+
+class Relay:
+    """The sink of one engine exchange (see `upstream.ReplySink`)."""
+
+    def __init__(
+        self,
+        job: Job,
+        call: Call,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        outflows: Outflows,
+        stream_pace: StreamPace,
+        clock: Callable[[], float],
+    ) -> None:
+        self._job = job
+        self._call = call
+        self._engine = engine
+        self._dispatcher = dispatcher
+        self._outflows = outflows
+        self._stream_pace = stream_pace
+        self._clock = clock
+        self._meter = call.meter()
+        self._splitter = EventSplitter()
+        self._body = bytearray()
+        self._pending = bytearray()
+        self._writer: AbstractStreamWriter | None = None
+        self._outflow: Outflow | None = None
+        self._client_left = False
+        self.exchange: Exchange | None = None
+        self.settled = False
+        self.overloaded = False
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.streamed = False
+        self.passing_plain = False
+        self.on_settled: Callable[[], None] = lambda: None
+        loop = asyncio.get_running_loop()
+        self.decided: asyncio.Future[Verdict] = loop.create_future()
+        self.finished: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def body(self) -> bytes:
+        """A plain reply as the client gets it; whole once `finished`."""
+        return bytes(self._pending)
+
+    def reply_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """The engine's status line and headers."""
+        self.status = status
+        self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        lower = {name.lower(): value for name, value in self.headers}
+        self.streamed = lower.get("content-type", "").startswith("text/event-stream")
+        self._dispatcher.replying(self._job)
+        self._meter.head(status, lower)
+
+    def reply_data(self, data: bytes) -> None:
+        """Bytes of the reply's body."""
+        if self.overloaded:
+            return
+        if self.streamed:
+            self._send(b"".join([self._event(event) for event in self._splitter.feed(data)]))
+        elif self.passing_plain:
+            self._send(data)
+        else:
+            self._body += data
+            if len(self._body) > PLAIN_LIMIT_BYTES:
+                self.passing_plain = True
+                self._send(bytes(self._body))
+                self._body.clear()
+                self._decide(Verdict.RELAY)
+
+    def reply_end(self) -> None:
+        """The engine's last byte."""
+        if self.overloaded:
+            return
+        if self.streamed:
+            self._send(self._splitter.flush())
+        elif not self.passing_plain:
+            self._send(self._meter.body(bytes(self._body)))
+        error = self._meter.usage.error
+        if self._engine_is_full():
+            return
+        if self.status < 400 and error is None:
+            self._dispatcher.confirm(self._job)
+            self._first_token()
+        self._settle(Outcome.COMPLETED if error is None else Outcome.ENGINE_ERROR)
+        self._decide(Verdict.RELAY)
+
+    def reply_lost(self, reason: str) -> None:
+        """The engine's connection broke before its reply was complete."""
+        if self.overloaded:
+            return
+        if not self.streamed:
+            self._charge_cut_reply()
+        self._settle(Outcome.ENGINE_ERROR, complete=False)
+        if self._decide(Verdict.LOST):
+            return
+        if self.streamed:
+            event = error_event(self._call.api, status=502, code="generation", message=f"engine failed: {reason}")
+            self._send(self._splitter.flush() + event)
+        elif self._writer is not None and self._writer.transport is not None:
+            # Bytes of a plain reply are out: only a broken connection can tell the client that it is not whole.
+            self._writer.transport.abort()
+
+    def attach(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+        """The reply's head is out: what has come so far goes to the client, and from now on all that comes."""
+        self._writer = writer
+        self._outflow = Outflow(self._outflows, transport, pause=self._pause, resume=self._resume)
+        pending, self._pending = bytes(self._pending), bytearray()
+        self._send(pending)
+
+    def put_back(self) -> None:
+        """The engine had no room: the job goes back to the head of its queue, and this exchange is over."""
+        if self.exchange is not None:
+            self.exchange.abort()
+        self.settled = True
+        self._dispatcher.put_back(self._job)
+
+    def client_gone(self) -> None:
+        """Nobody reads the reply any more."""
+        self._client_left = True
+        self._writer = None
+        if self.settled:
+            return
+        if self.streamed or self._call.stream or self._engine.cancels_plain or self.overloaded:
+            if self.exchange is not None:
+                self.exchange.abort()
+            self._settle(Outcome.CLIENT_GONE, complete=False)
+        elif self._outflow is not None:
+            self._outflow.release()
+
+    def _event(self, event: bytes) -> bytes:
+        usage = self._meter.usage
+        out = self._meter.event(event)
+        if self._engine_is_full():
+            return b""
+        if usage.error is None and self._meter.is_first_token():
+            self._dispatcher.confirm(self._job)
+            self._first_token()
+        if usage.output_tokens or usage.prompt_tokens is not None:
+            self._dispatcher.observe(self._job, usage)
+        self._decide(Verdict.RELAY)
+        return out
+
+    def _engine_is_full(self) -> bool:
+        """The engine has refused the request for want of room, and the client has been promised nothing yet."""
+        usage = self._meter.usage
+        if usage.error is None or usage.error.kind is not ErrorKind.OVERLOADED or usage.output_tokens:
+            return False
+        self.overloaded = self._decide(Verdict.OVERLOADED) or self.overloaded
+        return self.overloaded
+
+    def _first_token(self) -> None:
+        if self._job.first_token_at is None:
+            self._job.first_token_at = self._clock()
+            self._dispatcher.first_token(self._job)
+
+    def _send(self, data: bytes) -> None:
+        if not data or self._client_left:
+            return
+        writer, outflow = self._writer, self._outflow
+        if writer is None or outflow is None:
+            self._pending += data
+            return
+        if outflow.transport.is_closing():
+            return
+        # With drain=False the coroutine never waits: it runs to its end here, without a task.
+        try:
+            writer.write(data, drain=False).send(None)  # type: ignore[call-arg]
+        except StopIteration:
+            outflow.wrote(len(data))
+        except ConnectionError:
+            # The handler hears of it too, as a cancellation.
+            return
+
+    def _pause(self) -> None:
+        if self.exchange is not None and not self.settled:
+            self.exchange.pause()
+
+    def _resume(self) -> None:
+        if self.exchange is not None and not self.settled:
+            self.exchange.resume()
+
+    def _decide(self, verdict: Verdict) -> bool:
+        """Settles what the client is promised; False if that was done before, or nobody wants to know."""
+        if self.decided.done() or self._client_left:
+            return False
+        self.decided.set_result(verdict)
+        return True
+
+    def _charge_cut_reply(self) -> None:
+        """What a plain reply that was cut short has cost: as long as a stream would have become in that time."""
+        usage, request = self._meter.usage, self._job.scheduled
+        if usage.final or self._job.dispatched_at is None:
+            return
+        elapsed = self._clock() - self._job.dispatched_at
+        tokens = int(elapsed * self._stream_pace.tokens_per_second) * request.sequences
+        usage.output_tokens = max(usage.output_tokens, min(tokens, request.max_output_tokens))
+
+    def _settle(self, outcome: Outcome, *, complete: bool = True) -> None:
+        if self.settled:
+            return
+        self.settled = True
+        job, usage = self._job, self._meter.usage
+        if self._client_left:
+            outcome, complete = Outcome.CLIENT_GONE, False
+        error = usage.error
+        if error is not None and error.kind is ErrorKind.FAILED and not self.streamed:
+            self._charge_cut_reply()
+        if error is not None and error.kind is not ErrorKind.FAILED and not usage.output_tokens:
+            self._dispatcher.drop(job)
+        else:
+            if error is None and outcome is Outcome.COMPLETED and job.first_token_at is not None:
+                self._stream_pace.learn(
+                    usage.output_tokens // job.scheduled.sequences, self._clock() - (job.dispatched_at or 0.0)
+                )
+            self._dispatcher.settle(job, usage, complete=complete and error is None)
+        if job.outcome is None:
+            job.outcome = outcome
+        if not self.finished.done():
+            self.finished.set_result(None)
+        self.on_settled()

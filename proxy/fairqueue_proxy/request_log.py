@@ -1,0 +1,64 @@
+"""One structured line for each metered request, and JSON lines for everything else that is logged."""
+
+import logging
+import time
+from typing import Any
+
+import msgspec
+
+from fairqueue_proxy.job import Job
+
+requests = logging.getLogger("fairqueue.requests")
+
+
+class JsonLines(logging.Formatter):
+    """A log record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def log_request(job: Job, now: float) -> None:
+    """The line of one request: who, what, how it ended, what it was charged, how long it took."""
+    if not requests.isEnabledFor(logging.INFO):
+        return
+    request = job.request
+    fields: dict[str, Any] = {
+        "request_id": job.request_id,
+        "tenant": job.tenant.name,
+        "route": job.route,
+        "outcome": job.outcome.value if job.outcome else None,
+        "status": job.status,
+        "queue_seconds": round(job.queue_seconds, 4),
+        "seconds": round(now - job.received_at, 4),
+        "input_tokens": job.counted.get("input", 0) + job.counted.get("cached_input", 0),
+        "cached_input_tokens": job.counted.get("cached_input", 0),
+        "output_tokens": job.counted.get("output", 0),
+    }
+    if job.first_token_at is not None:
+        fields["ttft_seconds"] = round(job.first_token_at - job.received_at, 4)
+    if request is not None:
+        fields["cost"] = request.charged / 1e6
+    requests.info("request", extra={"fields": fields})
+
+
+def log_refusal(request_id: str, route: str, outcome: str, status: int) -> None:
+    """The line of a request that was refused before it had a tenant."""
+    fields = {"request_id": request_id, "tenant": "", "route": route, "outcome": outcome, "status": status}
+    requests.info("request", extra={"fields": fields})
+
+
+def configure(level: int = logging.INFO) -> None:
+    """All logging as JSON lines on standard error. A full disk or a closed pipe loses lines, never requests."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.raiseExceptions = False
+    logging.basicConfig(level=level, handlers=[handler], force=True)
