@@ -1,0 +1,347 @@
+"""Continuous batching as Text Generation Inference (v3 backend) does it, as a pure model in engine time.
+
+No asyncio, no clock, no text: `step()` does one engine iteration and says how long it takes and which tokens come out
+at its end. The caller owns time: it lets the duration pass (virtually or really) and calls `step()` again. Requests
+that arrive, and cancellations, take effect at the next `step()`, which is the end of the iteration in flight.
+
+The rules, with blocks of one token and no prefix cache:
+
+- One FIFO queue. The head gets in while its whole KV need is free: `prompt + min(max_new, 1024) - 1` tokens, taken up
+  front out of `kv_tokens - 1`. The first that does not fit stops the look at the queue; nobody overtakes it.
+- Newcomers may prefill `prefill_budget_tokens` a step, less one for each sequence that decodes; the last prompt is cut
+  to fill the budget and goes on in the following steps (chunked prefill is modelled in full).
+- A step with newcomers advances the running sequences too, but lasts as long as both together: a prefill makes all
+  others wait. After such a step one plain step follows before the queue is looked at again, so that joiners get in at
+  most every second step. From idle, two prefills may follow each other.
+- More than 1024 new tokens are made in pieces of 1024: after each piece the sequence gives its KV back, goes to the
+  back of the queue and is prefilled again with all it has; the last piece is not shortened, so 1025 become 2048.
+- A failing request takes the whole batch with it.
+
+`slots` bounds the batch at all times (TGI's own `--max-batch-size` binds only batches formed from idle).
+Not thread-safe, and nothing here blocks.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import chain
+
+from fairqueue_sim.profiles import ModelProfile
+
+__all__ = ["BatchGauges", "BatchLimits", "ContinuousBatch", "FinishReason", "Generation", "GenerationState", "Step"]
+
+PIECE_TOKENS = 1024
+
+
+class FinishReason(Enum):
+    """Why an output ended by itself; the values are TGI's."""
+
+    LENGTH = "length"
+    EOS = "eos_token"
+    STOP = "stop_sequence"
+
+
+class GenerationState(Enum):
+    """Where a generation is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What fits: into the KV cache, into one prefill, into one request, into the batch, into one piece of an output."""
+
+    kv_tokens: int
+    prefill_budget_tokens: int
+    max_input_tokens: int
+    max_total_tokens: int
+    slots: int | None = None
+    piece_tokens: int = PIECE_TOKENS
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """One sequence: what it asks of the engine, and how far it is. The state fields belong to the batch.
+
+    `end_at` is the number of the token with which the output ends by itself, for `end_reason`; `fail_at` that of the
+    token in whose place the engine fails. `max_new_tokens` None means up to the model's limit.
+    """
+
+    number: int
+    prompt_tokens: int
+    max_new_tokens: int | None = None
+    end_at: int | None = None
+    end_reason: FinishReason = FinishReason.EOS
+    fail_at: int | None = None
+    tokens_per_step: int = 1
+    step_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+
+    state: GenerationState = GenerationState.WAITING
+    generated_tokens: int = 0
+    wanted_tokens: int = 0
+    piece_end_tokens: int = 0
+    piece_need_tokens: int = 0
+    prefill_left_tokens: int = 0
+
+    @property
+    def resident_tokens(self) -> int:
+        """Tokens that it has in the KV cache now."""
+        return self.prompt_tokens + self.generated_tokens - self.prefill_left_tokens
+
+
+@dataclass(slots=True)
+class Step:
+    """One engine iteration: its length, who joined the batch with it, and what is there at its end.
+
+    `tokens` holds (generation, number of the token from 1), those of one generation next to each other.
+    """
+
+    duration_seconds: float
+    joined: list[Generation] = field(default_factory=list)
+    tokens: list[tuple[Generation, int]] = field(default_factory=list)
+    prefilled: list[Generation] = field(default_factory=list)
+    finished: list[tuple[Generation, FinishReason]] = field(default_factory=list)
+    failed: list[Generation] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class BatchGauges:
+    """The gauges as TGI exports them: None until first set, and up to two steps behind the truth."""
+
+    queue_size: int | None = None
+    current_size: int | None = None
+    current_max_tokens: int | None = None
+
+
+class ContinuousBatch:
+    """The engine: a queue, a batch, and a KV cache."""
+
+    def __init__(self, profile: ModelProfile, limits: BatchLimits) -> None:
+        self.profile = profile
+        self.limits = limits
+        self.gauges = BatchGauges()
+        self.dropped = 0
+        self.kv_used_tokens = 0
+        self._queue: deque[Generation] = deque()
+        self._running: list[Generation] = []
+        self._requeue: list[Generation] = []
+        self._dead_in_queue = 0
+        self._look_at_queue = True
+
+    def __repr__(self) -> str:
+        return f"<ContinuousBatch {self.running} running, {self.waiting} waiting, {self.kv_used_tokens} KV tokens>"
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue that somebody still wants."""
+        return len(self._queue) - self._dead_in_queue
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch, those included that end with the step in flight."""
+        return len(self._running)
+
+    @property
+    def capacity_tokens(self) -> int:
+        """KV tokens that requests can have (one block belongs to the health check)."""
+        return self.limits.kv_tokens - 1
+
+    def waiting_that_fit(self) -> int:
+        """How many from the head of the queue on would fit into the KV cache and the slots right now."""
+        free, slots = self.capacity_tokens - self.kv_used_tokens, self._free_slots()
+        fitting = 0
+        for generation in self._queue:
+            if generation.state is GenerationState.CANCELLED:
+                continue
+            free -= generation.piece_need_tokens
+            if free < 0 or fitting == slots:
+                break
+            fitting += 1
+        return fitting
+
+    def submit(self, generation: Generation) -> None:
+        """Puts a new generation at the back of the queue; raises ValueError if it can never fit."""
+        limits = self.limits
+        left = limits.max_total_tokens - generation.prompt_tokens
+        generation.wanted_tokens = left if generation.max_new_tokens is None else generation.max_new_tokens
+        if generation.wanted_tokens < 1:
+            raise ValueError("a generation makes at least one token")
+        self._cut_piece(generation)
+        if generation.piece_need_tokens > self.capacity_tokens:
+            raise ValueError(f"needs {generation.piece_need_tokens} of {self.capacity_tokens} KV tokens")
+        self._append(generation)
+
+    def cancel(self, generation: Generation) -> None:
+        """Nobody wants it any more: out of the batch, KV free, at the end of the step in flight.
+
+        In the queue it stays a dead entry until it reaches the head. A generation that has ended is left as it is.
+        """
+        if generation.state is GenerationState.WAITING and generation not in self._requeue:
+            self._dead_in_queue += 1
+        elif generation.state not in (GenerationState.WAITING, GenerationState.RUNNING):
+            return
+        generation.state = GenerationState.CANCELLED
+
+    def step(self) -> Step | None:
+        """Starts the next iteration; None when there is nothing to do. See the module for what the step means."""
+        self._settle()
+        joined = self._admit()
+        if not self._running:
+            return None
+        step = self._execute()
+        step.joined = joined
+        return step
+
+    def _append(self, generation: Generation) -> None:
+        generation.state = GenerationState.WAITING
+        self._queue.append(generation)
+        self.gauges.queue_size = (self.gauges.queue_size or 0) + 1
+
+    def _cut_piece(self, generation: Generation) -> None:
+        so_far = generation.prompt_tokens + generation.generated_tokens
+        new_tokens = min(generation.wanted_tokens, self.limits.piece_tokens)
+        if generation.max_new_tokens is None:
+            new_tokens = min(new_tokens, self.limits.max_total_tokens - so_far)
+        generation.prefill_left_tokens = so_far
+        generation.piece_end_tokens = generation.generated_tokens + new_tokens
+        generation.piece_need_tokens = so_far + new_tokens - 1
+
+    def _settle(self) -> None:
+        """The step in flight is over: whatever ended with it leaves the batch."""
+        had_batch = bool(self._running)
+        staying: list[Generation] = []
+        for generation in self._running:
+            if generation.state is GenerationState.RUNNING:
+                staying.append(generation)
+                continue
+            self.kv_used_tokens -= generation.piece_need_tokens
+            if generation.state is GenerationState.CANCELLED:
+                self.dropped += 1
+        self._running = staying
+        for generation in self._requeue:
+            if generation.state is GenerationState.WAITING:
+                self._cut_piece(generation)
+                self._append(generation)
+        self._requeue.clear()
+        if had_batch and not staying:
+            self.gauges.current_size = self.gauges.current_max_tokens = 0
+            self._look_at_queue = True
+
+    def _admit(self) -> list[Generation]:
+        """Lets the head of the queue in while it fits; returns those who joined."""
+        if not self._look_at_queue:
+            self._look_at_queue = True
+            return []
+        was_running = len(self._running)
+        if was_running:
+            self.gauges.current_size = was_running
+            self.gauges.current_max_tokens = self.kv_used_tokens
+        elif not self._queue:
+            return []
+        budget = self.limits.prefill_budget_tokens - sum(max(g.prefill_left_tokens, 1) for g in self._running)
+        while (head := self._fitting_head()) is not None and budget > 0:
+            self._queue.popleft()
+            head.state = GenerationState.RUNNING
+            self.kv_used_tokens += head.piece_need_tokens
+            self._running.append(head)
+            budget -= head.prefill_left_tokens
+        self.gauges.queue_size = len(self._queue)
+        joined = self._running[was_running:]
+        self._look_at_queue = not (joined and was_running)
+        return joined
+
+    def _fitting_head(self) -> Generation | None:
+        while self._queue and self._queue[0].state is GenerationState.CANCELLED:
+            self._queue.popleft()
+            self._dead_in_queue -= 1
+            self.dropped += 1
+        if not self._queue or self._free_slots() <= 0:
+            return None
+        head = self._queue[0]
+        return head if self.kv_used_tokens + head.piece_need_tokens <= self.capacity_tokens else None
+
+    def _free_slots(self) -> int:
+        slots = self.limits.slots
+        return len(self._queue) + 1 if slots is None else slots - len(self._running)
+
+    def _execute(self) -> Step:
+        decoding = sum(1 for g in self._running if not g.prefill_left_tokens)
+        resident = sum(g.resident_tokens for g in self._running)
+        # At least one, or a batch as large as the budget would never finish a prompt that has begun.
+        budget = left = max(self.limits.prefill_budget_tokens - decoding, 1)
+        floor_seconds = 0.0
+        ready: list[Generation] = []
+        prefilled: list[Generation] = []
+        for generation in self._running:
+            floor_seconds = max(floor_seconds, generation.step_seconds)
+            if generation.prefill_left_tokens:
+                floor_seconds = max(floor_seconds, generation.prefill_seconds)
+                chunk = min(generation.prefill_left_tokens, left)
+                left -= chunk
+                generation.prefill_left_tokens -= chunk
+                if generation.prefill_left_tokens:
+                    continue
+                prefilled.append(generation)
+            ready.append(generation)
+        seconds = self.profile.step_seconds(decoding, resident, budget - left)
+        step = Step(max(seconds, floor_seconds), prefilled=prefilled)
+        self._emit(ready, step)
+        return step
+
+    def _emit(self, ready: list[Generation], step: Step) -> None:
+        if any(self._fails(generation) for generation in ready):
+            step.failed = [g for g in self._running if g.state is GenerationState.RUNNING]
+            for generation in step.failed:
+                generation.state = GenerationState.FAILED
+            step.prefilled = []
+            return
+        for generation in ready:
+            end = generation.piece_end_tokens
+            if generation.end_at is not None:
+                end = min(end, generation.end_at)
+            first = generation.generated_tokens + 1
+            generation.generated_tokens = min(generation.generated_tokens + generation.tokens_per_step, end)
+            step.tokens.extend((generation, number) for number in range(first, generation.generated_tokens + 1))
+            if generation.generated_tokens == end:
+                self._end_piece(generation, step)
+
+    @staticmethod
+    def _fails(generation: Generation) -> bool:
+        last = generation.generated_tokens + generation.tokens_per_step
+        return generation.fail_at is not None and last >= generation.fail_at
+
+    def _end_piece(self, generation: Generation, step: Step) -> None:
+        made = generation.generated_tokens
+        by_length = made == generation.piece_end_tokens
+        if by_length and made < generation.wanted_tokens and made != generation.end_at and self._may_go_on(generation):
+            generation.state = GenerationState.WAITING
+            self._requeue.append(generation)
+            return
+        # The length is checked before the end token, as in TGI's shard.
+        reached_length = by_length and made >= generation.wanted_tokens
+        ended_itself = made == generation.end_at and not reached_length
+        generation.state = GenerationState.FINISHED
+        step.finished.append((generation, generation.end_reason if ended_itself else FinishReason.LENGTH))
+
+    def _may_go_on(self, generation: Generation) -> bool:
+        """Whether a next piece would pass validation; if not, the output silently ends here."""
+        so_far = generation.prompt_tokens + generation.generated_tokens
+        if so_far > self.limits.max_input_tokens:
+            return False
+        return generation.max_new_tokens is None or so_far + self.limits.piece_tokens <= self.limits.max_total_tokens
+
+    def check(self) -> None:
+        """Raises AssertionError if the books do not balance; for tests."""
+        need = sum(g.piece_need_tokens for g in self._running)
+        assert self.kv_used_tokens == need, (self.kv_used_tokens, need)
+        assert 0 <= self.kv_used_tokens <= self.capacity_tokens, self
+        assert self.limits.slots is None or self.running <= self.limits.slots, self
+        dead = sum(1 for g in self._queue if g.state is GenerationState.CANCELLED)
+        assert dead == self._dead_in_queue, (dead, self._dead_in_queue)
+        numbers = [g.number for g in chain(self._queue, self._running, self._requeue)]
+        assert len(numbers) - len(self._requeue) == len(set(numbers)), "a generation is in two places"

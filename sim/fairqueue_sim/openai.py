@@ -1,0 +1,147 @@
+"""A plain OpenAI-compatible engine: chat and completions, /v1/models, /health, and nothing else.
+
+It has no metrics, no tokenizer route and no limit on requests unless `max_concurrent_requests` is set (429 then, for
+streams too). Outputs are not cut in pieces: the whole of prompt and wanted output is reserved in the KV cache.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+import msgspec
+
+from fairqueue_sim.bodies import BodyError, decode_body
+from fairqueue_sim.engine import Choice, EngineSettings, SimulatedEngine
+from fairqueue_sim.openai_requests import ChatBody, CompletionBody, Prompt, check_size
+from fairqueue_sim.openai_shapes import JSON_LINE, OpenAIPlainShape, OpenAIStreamShape, Reply, openai_error
+from fairqueue_sim.refusal import OVERLOADED, Refusal
+from fairqueue_sim.sessions import PlainSession, StreamSession
+from fairqueue_sim.truth import Outcome, TruthLog
+from fairqueue_sim.wire import Exchange
+
+__all__ = ["OpenAIEngine", "handle"]
+
+NOT_FOUND = Refusal(404, "Not Found", "not_found")
+TOO_LARGE = Refusal(413, "The request body is too large.", "request_too_large")
+
+
+class OpenAIEngine(SimulatedEngine):
+    """The model behind the OpenAI routes."""
+
+    def __init__(self, settings: EngineSettings, truth: TruthLog) -> None:
+        super().__init__(settings, truth)
+        self.limits = replace(self.limits, piece_tokens=self.limits.max_total_tokens)
+        self.batch.limits = self.limits
+        self.in_flight = 0
+
+    def take_places(self, count: int) -> list[Callable[[], None]]:
+        """Raises Refusal when too many requests are there."""
+        limit = self.settings.max_concurrent_requests
+        if limit is not None and self.in_flight + count > limit:
+            raise OVERLOADED
+        self.in_flight += count
+        return [self._leave] * count
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+
+
+def handle(engine: OpenAIEngine, exchange: Exchange) -> None:
+    """Answers one request, now or later."""
+    method = exchange.request.method
+    routes = ROUTES.get(exchange.request.path)
+    if routes is None:
+        _error(exchange, NOT_FOUND)
+        return
+    route = routes.get("GET" if method == "HEAD" else method)
+    if route is None:
+        allow = ", ".join(routes).encode()
+        exchange.reply(405, JSON_LINE + b"allow: %b\r\n" % allow, b'{"detail":"Method Not Allowed"}')
+        return
+    route(engine, exchange)
+
+
+def _health(engine: OpenAIEngine, exchange: Exchange) -> None:
+    exchange.reply(200, b"")
+
+
+def _models(engine: OpenAIEngine, exchange: Exchange) -> None:
+    model = {"id": engine.model_id, "object": "model", "created": 0, "owned_by": "fairqueue"}
+    exchange.reply(200, JSON_LINE, msgspec.json.encode({"object": "list", "data": [model]}))
+
+
+def _chat(engine: OpenAIEngine, exchange: Exchange) -> None:
+    body = _body(exchange, ChatBody)
+    if body is not None:
+        _generate(engine, exchange, body, "chat")
+
+
+def _completions(engine: OpenAIEngine, exchange: Exchange) -> None:
+    body = _body(exchange, CompletionBody)
+    if body is not None:
+        _generate(engine, exchange, body, "completion")
+
+
+Body = ChatBody | CompletionBody
+B = TypeVar("B", ChatBody, CompletionBody)
+
+
+def _body(exchange: Exchange, kind: type[B]) -> B | None:
+    request = exchange.request
+    if request.too_large:
+        _error(exchange, TOO_LARGE)
+        return None
+    try:
+        return decode_body(request.body, kind)
+    except BodyError as error:
+        _error(exchange, Refusal(400, error.text, "invalid_body"))
+        return None
+
+
+def _generate(engine: OpenAIEngine, exchange: Exchange, body: Body, kind: Literal["chat", "completion"]) -> None:
+    record = engine.arrived(exchange.request)
+    prompts = body.prompts()
+    copies = body.n or 1
+    try:
+        for prompt in prompts:
+            check_size(prompt, body.limit, engine.limits)
+        places = engine.take_places(len(prompts) * copies)
+    except Refusal as refusal:
+        engine.truth.ended(record, Outcome.REFUSED)
+        engine.truth.flush()
+        _error(exchange, refusal)
+        return
+    choices = _choices(engine, body, prompts, copies)
+    prefix = "chatcmpl" if kind == "chat" else "cmpl"
+    reply = Reply(kind, f"{prefix}-{record.number}", int(engine.wall_clock()), body.model or engine.model_id)
+    prompt_tokens = sum(prompt.tokens for prompt in prompts)
+    if not body.stream:
+        shape = OpenAIPlainShape(reply, prompt_tokens)
+        PlainSession(engine, exchange, record, shape, permits=places).begin(choices)
+        return
+    stream = StreamSession(
+        engine, exchange, record, OpenAIStreamShape(reply, body.include_usage, prompt_tokens), in_turn=False
+    )
+    for choice, leave in zip(choices, places, strict=True):
+        stream.hold_for(choice, leave)
+    stream.begin([*choices])
+
+
+def _choices(engine: OpenAIEngine, body: Body, prompts: list[Prompt], copies: int) -> list[Choice]:
+    return [
+        engine.choice(index * copies + copy, prompt.text, prompt.tokens, body.limit, body.stop_sequences)
+        for index, prompt in enumerate(prompts)
+        for copy in range(copies)
+    ]
+
+
+def _error(exchange: Exchange, refusal: Refusal) -> None:
+    exchange.reply(refusal.status, JSON_LINE, openai_error(refusal))
+
+
+ROUTES: dict[str, dict[str, Callable[[OpenAIEngine, Exchange], None]]] = {
+    "/v1/chat/completions": {"POST": _chat},
+    "/v1/completions": {"POST": _completions},
+    "/v1/models": {"GET": _models},
+    "/health": {"GET": _health},
+}
