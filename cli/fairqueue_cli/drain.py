@@ -1,0 +1,35 @@
+"""`fairqueue drain`: begins a drain of a proxy on this machine, over loopback."""
+
+import argparse
+import http.client
+import sys
+
+HELP = """Tell a running proxy to finish what it has and to take nothing new.
+
+example:
+  fairqueue drain --local 127.0.0.1:9821"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `fairqueue drain`."""
+    parser.add_argument(
+        "--local", default="127.0.0.1:9821", metavar="HOST:PORT", help="the proxy's loopback address (%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 1: there is no proxy at that address."""
+    connection = http.client.HTTPConnection(args.local, timeout=5)
+    try:
+        connection.request("POST", "/-/drain")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        print(f"fairqueue drain: no proxy answers at {args.local}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+    if status != 200:
+        print(f"fairqueue drain: {args.local} answered {status}: is it a proxy's --local address?", file=sys.stderr)
+        return 1
+    print("drain begun")
+    return 0

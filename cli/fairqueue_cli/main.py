@@ -1,0 +1,49 @@
+"""The `fairqueue` command: finds the subcommand and loads nothing else.
+
+Each subcommand is a module with `HELP`, `add_arguments(parser)` and `run(args)`; it is imported only when it is
+called, so that `fairqueue serve` starts fast and small.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "serve": ("fairqueue_cli.serve", "run the proxy in front of a model server"),
+    "drain": ("fairqueue_cli.drain", "tell a running proxy to finish what it has and take nothing new"),
+    "engine-sim": ("fairqueue_cli.engine_sim", "run a simulated model server over HTTP"),
+    "load": ("fairqueue_cli.load", "put load on a model server and report what each tenant got"),
+    "demo": ("fairqueue_cli.demo", "share a real model between a flood and a chat, without and with fairqueue"),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "usage: fairqueue COMMAND [OPTION ...]\n\nMakes a shared LLM fair.\n\n" + "\n".join(
+        [*lines, "", "`fairqueue COMMAND --help` says more."]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code (2: bad input)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if given else 2
+    name, *rest = given
+    if name not in COMMANDS:
+        print(f"fairqueue: there is no command {name!r}: try one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser(
+        prog=f"fairqueue {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    code: int = module.run(parser.parse_args(rest))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
