@@ -115,7 +115,7 @@ class Node:
         self.children: dict[str, Node] = {}
         self.queue: OrderedDict[int, Request] = OrderedDict()
         # A tenant's transient users share its samples: what a forgotten leaf learned must not be lost with it.
-        self.outputs = parent.outputs if transient and parent is not None else RecentMean(TENANT_SAMPLES)
+        self.outputs: RecentMean = parent.outputs if transient and parent is not None else RecentMean(TENANT_SAMPLES)
         self.bucket = TokenBucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
         self.active = False
         self.head_arrival = -1
