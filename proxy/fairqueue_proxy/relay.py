@@ -111,7 +111,8 @@ class Relay:
         if self.overloaded:
             return
         if self.streamed:
-            self._send(self._splitter.flush())
+            if rest := self._splitter.flush():
+                self._send(self._event(rest))
         elif not self.passing_plain:
             self._send(self._meter.body(bytes(self._body)))
         error = self._meter.usage.error

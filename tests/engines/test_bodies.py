@@ -101,6 +101,15 @@ def test_tgi_details_are_asked_for_where_only_they_tell(path: str, parameters: A
     assert sent("TGI", path, {"inputs": "x", "parameters": parameters}) == {"inputs": "x", "parameters": expected}
 
 
+def test_details_that_a_client_asked_for_in_another_way_stay_in_its_reply() -> None:
+    parameters = {"best_of": 2, "do_sample": True, "decoder_input_details": True}
+    meter = parse("TGI", "/generate", {"inputs": "x", "parameters": parameters}).meter()
+    reply = b'{"generated_text":"y","details":{"generated_tokens":1,"prefill":[]}}'
+    meter.head(200, {})
+    assert meter.body(reply) == reply
+    assert meter.usage.output_tokens == 1
+
+
 def test_a_native_stream_without_parameters_still_samples() -> None:
     assert sent("TGI", "/generate_stream", {"inputs": "x"})["parameters"] == {"do_sample": True, "details": True}
 

@@ -100,6 +100,30 @@ def test_sequences_are_counted_as_the_engine_makes_them(
     assert parse(kind, path, body).sequences == expected
 
 
+@pytest.mark.parametrize(("n", "prompt_tokens"), [(1, 7), (2, 14), ("2", 14)])
+def test_the_meter_of_another_engine_counts_a_prompt_as_often_as_it_is_sampled(n: Any, prompt_tokens: int) -> None:
+    meter = parse("OpenAI", "/v1/completions", {"prompt": "x", "n": n, "best_of": 3}).meter()
+    meter.head(200, {})
+    meter.body(b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":1}}')
+    assert meter.usage.prompt_tokens == prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(b'{"prompt":"\xff\xff"}', 2, id="bytes that are no UTF-8"),
+        pytest.param(b'{"prompt":"\xff\\n"}', 3, id="bytes that are no UTF-8, escaped"),
+        pytest.param(b'{"prompt":["\xff",["b"]]}', 6, id="a text that is no UTF-8 in a list"),
+        pytest.param(b'{"prompt":[["a"],["b"]]}', 10, id="lists of texts in a list"),
+        pytest.param(b'{"messages":[{"content":["a"]}]}', 5, id="parts that are no objects"),
+        pytest.param(b'{"messages":[{"content":{"a":1}}]}', 0, id="content that is an object"),
+    ],
+)
+def test_odd_prompts_are_measured_by_their_json(body: bytes, expected: int) -> None:
+    path = "/v1/completions" if b"prompt" in body else "/v1/chat/completions"
+    assert parse("OpenAI", path, body).prompt_bytes == expected
+
+
 NO_NUMBERS = [(None, None), ([], None), ({}, None), (True, None), ("x", None), ("nan", None)]
 
 

@@ -4,7 +4,18 @@ import json
 
 import pytest
 
-from fairqueue_proxy.metering import ErrorKind, OpenAiMeter, TgiChatMeter, Usage
+from fairqueue_proxy.metering import (
+    EngineError,
+    ErrorKind,
+    LlamaNativeMeter,
+    LlamaOpenAiMeter,
+    Meter,
+    OpenAiMeter,
+    TgiChatMeter,
+    TgiCompletionsMeter,
+    TgiNativeMeter,
+    Usage,
+)
 from metering.recorded import Exchange, cases, exchange, exchanges, replay, usage_of
 
 
@@ -141,6 +152,12 @@ def test_errors_of_any_shape_are_classified(status: int, body: bytes, kind: str,
     assert len(found_message) <= 1000
 
 
+def test_count_headers_of_an_error_are_not_charged() -> None:
+    meter = TgiChatMeter()
+    meter.head(422, {"x-prompt-tokens": "6", "x-generated-tokens": "5"})
+    assert (meter.usage.prompt_tokens, meter.usage.output_tokens, meter.usage.final) == (None, 0, False)
+
+
 def test_an_error_status_is_an_error_before_its_body_has_come() -> None:
     meter = OpenAiMeter()
     meter.head(503, {})
@@ -163,6 +180,13 @@ def test_error_events_of_other_engines_are_classified(event: bytes, kind: str) -
     assert meter.event(event) == event
     assert meter.usage.error is not None
     assert meter.usage.error.kind is ErrorKind(kind)
+
+
+@pytest.mark.parametrize("meter", [LlamaOpenAiMeter(), LlamaNativeMeter(), TgiCompletionsMeter(), TgiNativeMeter()])
+def test_every_meter_reads_error_events(meter: Meter) -> None:
+    event = b'data: {"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}\n\n'
+    assert meter.event(event) == event
+    assert meter.usage.error == EngineError(ErrorKind.OVERLOADED, "Loading model")
 
 
 def test_a_failure_replaces_an_earlier_refusal_of_another_prompt() -> None:

@@ -154,6 +154,11 @@ def test_the_second_choice_of_a_plain_reply_is_estimated_where_it_cannot_be_know
     assert usage.prompt_tokens == 10
 
 
+def test_a_choice_that_ran_into_the_limit_beside_one_that_did_not_has_the_limits_tokens() -> None:
+    usage = _plain_choices(6, ("12345678", "stop"), ("12", "length"))
+    assert (usage.output_tokens, usage.final) == (10, False)
+
+
 def test_a_native_list_of_prompts_is_counted_over_all_its_results() -> None:
     result = json.loads(exchange("llamacpp", "03-native-plain").reply)
     meter = LlamaNativeMeter(2)

@@ -174,6 +174,14 @@ def test_a_plain_reply_without_count_headers_is_counted_by_its_body(case: str, p
     assert (meter.usage.prompt_tokens, meter.usage.output_tokens, meter.usage.final) == (prompt, output, True)
 
 
+def test_a_native_reply_that_tells_no_count_is_passed_on_uncounted() -> None:
+    recorded = exchange("tgi", "01-generate-plain")
+    meter = recorded.call().meter()
+    meter.head(200, {})
+    assert meter.body(recorded.reply) == recorded.reply
+    assert (meter.usage.output_tokens, meter.usage.final, meter.usage.malformed_events) == (0, False, 1)
+
+
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "9" * 30, "²"])
 def test_count_headers_that_are_no_numbers_are_ignored(value: str) -> None:
     recorded = exchange("tgi", "04-chat-plain")

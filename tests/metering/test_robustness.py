@@ -123,6 +123,13 @@ def test_events_of_unexpected_shape_are_counted_and_pass_untouched(name: str, pa
     assert meter.usage.output_tokens == 0
 
 
+def test_an_event_that_cannot_be_rewritten_is_passed_on_uncounted() -> None:
+    meter = METERS["tgi native"]()
+    event = b'data: {"token":{"id":1},"details":{"generated_tokens":1,"input_length":2},"\xff":1}\n\n'
+    assert meter.event(event) == event
+    assert (meter.usage.malformed_events, meter.usage.output_tokens) == (1, 0)
+
+
 @pytest.mark.parametrize("name", METERS)
 def test_opaque_pieces_comments_and_null_events_are_not_looked_into(name: str) -> None:
     meter = METERS[name]()

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from fairqueue_proxy.engines.call import Access, Api, Call, Route
 
-# Headers by which a client could change the engine's own order, or reach the sessions of others.
+# Headers by which a client could change the engine's own order, or reach the streams of others.
 STRIPPED_HEADERS: Final = frozenset(
     {
         "x-conversation-id",

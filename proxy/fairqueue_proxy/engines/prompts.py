@@ -59,10 +59,8 @@ def size_of_prompt(raw: Raw | None) -> PromptSize:
         return PromptSize(1, 0, tokens=len(ids)) if ids else PromptSize(1, 0)
     except (ValueError, RecursionError):
         pass
-    try:
-        items = _items.decode(raw)
-    except (ValueError, RecursionError):
-        return PromptSize(1, len(raw))
+    # The whole body has been decoded before, so this is a list.
+    items = _items.decode(raw)
     if any(_is_number(item) for item in items):
         # llama.cpp reads a list of strings and token ids as one prompt.
         return PromptSize(1, sum(_text_bytes(item) for item in items))

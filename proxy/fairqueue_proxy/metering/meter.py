@@ -5,6 +5,7 @@ what the proxy had asked the engine to put in. What it does not understand it pa
 raises. It does no I/O, and each retry of a request gets a meter of its own.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -47,8 +48,8 @@ class UnexpectedShape(ValueError):
     """JSON that is no chunk, no error and no usage."""
 
 
-class ReplyMeter:
-    """The frame of a meter: an engine's meter fills in `_chunk` and `_reply`, and `_headers` if they count."""
+class ReplyMeter(ABC):
+    """The frame of a meter: an engine's meter fills in `_chunk` and `_reply`, and extends `head` if it counts."""
 
     def __init__(self, sequences: int = 1) -> None:
         self.usage = Usage()
@@ -60,8 +61,6 @@ class ReplyMeter:
         self._status = status
         if status >= 400:
             self._fail(EngineError(kind_of_status(status), f"HTTP status {status}"))
-        else:
-            self._headers(headers)
 
     def event(self, event: bytes) -> bytes:
         counted_before = self.usage.counted_tokens
@@ -87,19 +86,16 @@ class ReplyMeter:
     def is_first_token(self) -> bool:
         return self._first_token
 
-    def _headers(self, headers: Mapping[str, str]) -> None:
-        """Counts that the head of a reply tells; most engines put none there."""
-
+    @abstractmethod
     def _chunk(self, payload: bytes) -> bytes | None:
         """Counts the JSON of one event; returns what replaces it: None the same, b"" nothing at all.
 
         Raises one of MALFORMED, before anything is counted, for what it does not understand.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _reply(self, body: bytes) -> bytes | None:
         """Counts the JSON of a plain reply; returns what replaces it, None the same. Raises as `_chunk` does."""
-        raise NotImplementedError
 
     def _end_of_stream(self) -> None:
         """The engine said [DONE]."""

@@ -48,10 +48,11 @@ class _TgiMeter(ReplyMeter):
         super().__init__(sequences)
         self._header_tokens: tuple[int, int] | None = None
 
-    def _headers(self, headers: Mapping[str, str]) -> None:
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        super().head(status, headers)
         prompt = _header_count(headers.get("x-prompt-tokens"))
         generated = _header_count(headers.get("x-generated-tokens"))
-        if prompt is not None and generated is not None:
+        if status < 400 and prompt is not None and generated is not None:
             self._header_tokens = prompt, generated
             self._tally.settle_whole(generated, prompt)
             self.usage.counted_tokens = generated
@@ -69,8 +70,8 @@ class TgiNativeMeter(_TgiMeter):
         self._best_of = best_of
         self._strip_details = strip_details
 
-    def _headers(self, headers: Mapping[str, str]) -> None:
-        super()._headers(headers)
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        super().head(status, headers)
         if self._best_of > 1 and self._header_tokens is not None:
             prompt, generated = self._header_tokens
             # Until the details tell, the other sequences are taken to be as long as the best.
@@ -84,11 +85,12 @@ class TgiNativeMeter(_TgiMeter):
             return None
         if bytes(event.token)[:1] != b"{":
             raise UnexpectedShape("neither a token nor an error")
+        strip = self._strip_details and event.details is not None
+        replacement = with_null(payload, "details") if strip else None
         self.usage.exact = True
         self._tally.count(0)
         if event.details is None:
             return None
-        replacement = with_null(payload, "details") if self._strip_details else None
         self._tally.settle(0, event.details.generated_tokens)
         if event.details.input_length is not None:
             self._tally.tell_prompt(0, event.details.input_length)

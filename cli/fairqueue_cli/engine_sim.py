@@ -1,0 +1,138 @@
+"""`fairqueue engine-sim`: parse, start, wait for a signal, drain."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from fairqueue_sim import ENGINE_KINDS, EngineSettings, TruthLog, UnknownProfileError, load_profile, profile_names
+from fairqueue_sim.running import start_engine
+
+HELP = """Run a simulated model server over HTTP: real bytes and continuous batching, no model and no GPU.
+
+example:
+  fairqueue engine-sim tgi --listen 127.0.0.1:8080 --speed 10 &
+  curl 127.0.0.1:8080/generate_stream -H 'content-type: application/json' \\
+    -d '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 5}}'
+
+tgi is Text Generation Inference's router 3.3.6, byte for byte; openai is a plain OpenAI-compatible server.
+Marks in a prompt steer the model: [[eos=4]] ends at token 4, [[fail=3]] fails at token 3, [[slow=100]] takes 100 ms
+a step. SIGTERM or Ctrl-C lets running replies finish; a second one ends at once."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `fairqueue engine-sim`."""
+    parser.add_argument("kind", choices=ENGINE_KINDS, help="which server to be")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="where to listen (%(default)s); port 0: any"
+    )
+    profiles = ", ".join(profile_names())
+    parser.add_argument(
+        "--model-profile", default="a10g-llama2-7b", metavar="NAME", help=f"one of {profiles} (%(default)s)"
+    )
+    parser.add_argument("--kv-tokens", type=int, metavar="M", help="size of the KV cache (the profile's)")
+    parser.add_argument("--slots", type=int, metavar="N", help="most sequences in a batch (no limit)")
+    parser.add_argument(
+        "--max-concurrent-requests", type=int, metavar="N", help="more are refused (tgi: 128; openai: no limit)"
+    )
+    parser.add_argument(
+        "--mean-output-tokens",
+        type=float,
+        metavar="X",
+        help="mean length of outputs; 0: they never end by themselves (the profile's)",
+    )
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times faster than real (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what the model says (%(default)s)")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="what really happened to each token, as JSON lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until told to go. Exit code 2: bad input, in one line on standard error."""
+    try:
+        host, port = _address(args.listen)
+        settings = _settings(args)
+    except UnknownProfileError as error:
+        return _bad_input(f"--model-profile {args.model_profile}: {error}")
+    except ValueError as error:
+        return _bad_input(str(error))
+    with ExitStack() as stack:
+        truth = TruthLog(keep=False)
+        if args.log is not None:
+            try:
+                file = stack.enter_context(args.log.open("wb"))
+            except OSError as error:
+                return _bad_input(f"--log {args.log}: {error.strerror}: choose another file")
+            truth = TruthLog(file=file, keep=False)
+        try:
+            return _loop_runner()(_serve(args.kind, settings, truth, host, port))
+        except OSError as error:
+            return _bad_input(f"--listen {args.listen}: {error.strerror}: choose another address")
+
+
+async def _serve(kind: str, settings: EngineSettings, truth: TruthLog, host: str, port: int) -> int:
+    drain, now = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (now if drain.is_set() else drain).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    engine = await start_engine("openai" if kind == "openai" else "tgi", settings, truth, host=host, port=port)
+    try:
+        print(f"fairqueue engine-sim: {kind} listens on {engine.url}", flush=True)
+        await drain.wait()
+        finished = asyncio.create_task(engine.drain())
+        at_once = asyncio.create_task(now.wait())
+        await asyncio.wait({finished, at_once}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (finished, at_once):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    finally:
+        await engine.close()
+    return 0
+
+
+def _loop_runner() -> Callable[..., int]:
+    try:
+        import uvloop
+    except ImportError:  # pragma: no cover - on systems without uvloop
+        return asyncio.run
+    return uvloop.run
+
+
+def _settings(args: argparse.Namespace) -> EngineSettings:
+    for option, least in (("kv_tokens", 2), ("slots", 1), ("max_concurrent_requests", 1)):
+        value = getattr(args, option)
+        if value is not None and value < least:
+            raise ValueError(f"--{option.replace('_', '-')} {value}: must be {least} or more")
+    if not args.speed > 0:
+        raise ValueError(f"--speed {args.speed:g}: must be more than 0")
+    if args.mean_output_tokens is not None and not args.mean_output_tokens >= 0:
+        raise ValueError(f"--mean-output-tokens {args.mean_output_tokens:g}: must be 0 or more")
+    return EngineSettings(
+        load_profile(args.model_profile),
+        speed=args.speed,
+        seed=args.seed,
+        kv_tokens=args.kv_tokens,
+        slots=args.slots,
+        max_concurrent_requests=args.max_concurrent_requests,
+        mean_output_tokens=args.mean_output_tokens,
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"--listen {text}: must be HOST:PORT, e.g. 127.0.0.1:8080")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _bad_input(message: str) -> int:
+    print(f"fairqueue engine-sim: {message}", file=sys.stderr)
+    return 2
