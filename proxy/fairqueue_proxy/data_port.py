@@ -158,7 +158,7 @@ class DataPort:
                 Outcome.TOO_LARGE, f"the prompt has more tokens than the {context} the engine holds", status=422
             )
         if prompt is None:
-            prompt = self._dispatcher.sizes.estimate(call.api, call.prompt_bytes)
+            prompt = self._dispatcher.sizes.estimate(call.api, call.prompt_bytes, call.media_parts)
         room = context - prompt // sequences if context is not None else UNKNOWN_CONTEXT_TOKENS
         longest = call.max_tokens if call.max_tokens is not None else room
         if context is not None:

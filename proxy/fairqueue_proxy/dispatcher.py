@@ -15,7 +15,7 @@ from fairqueue_proxy.metering import Usage
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.pace import Pace, retry_after_seconds
 from fairqueue_proxy.scheduler import Request, Scheduler, State
-from fairqueue_proxy.sizing import BytesPerToken
+from fairqueue_proxy.sizing import PromptSizes
 from fairqueue_proxy.tenants import Tenant
 
 
@@ -33,7 +33,7 @@ class Dispatcher:
         self.scheduler = scheduler
         self.capacity = capacity
         self.backlog = backlog
-        self.sizes = BytesPerToken()
+        self.sizes = PromptSizes()
         self.drift_tokens = {"under": 0, "over": 0}
         self.malformed_events = 0
         self.idle_capacity_seconds = 0.0
@@ -166,7 +166,8 @@ class Dispatcher:
         if usage.prompt_tokens is not None:
             self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
             if job.call is not None and job.call.prompt_tokens is None:
-                self.sizes.learn(job.call.api, job.call.prompt_bytes, usage.prompt_tokens)
+                call = job.call
+                self.sizes.learn(call.api, call.prompt_bytes, usage.prompt_tokens, call.media_parts)
         self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
         if usage.final:
             drift = usage.output_tokens - usage.counted_tokens
