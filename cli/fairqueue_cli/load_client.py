@@ -54,7 +54,7 @@ class LoadClient:
             if not self.answered:
                 self.unreachable = cause
         except (aiohttp.ClientError, OSError):
-            reply.end(Outcome.FAILED, "stream broke off" if reply.first_token_at else "connection lost")
+            reply.end(Outcome.FAILED, "connection lost" if reply.first_token_at is None else "stream broke off")
 
     async def _try(
         self, headers: dict[str, str], body: object, reply: Reply, on_token: OnToken, trace: SimpleNamespace

@@ -1,6 +1,7 @@
 """The proxy as one object: built from a document, started, drained, stopped."""
 
 import asyncio
+import contextlib
 import random
 import resource
 import time
@@ -26,7 +27,8 @@ from fairqueue_proxy.upstream import Upstream
 
 KEEPALIVE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 0.1
+FIRST_LOOK_SECONDS = 1.0
 CONNECTION_BYTES = 25_000
 BASE_BYTES = 256 * 1024 * 1024
 DESCRIPTORS_KEPT_BACK = 64
@@ -154,7 +156,10 @@ class Proxy:
         """
         pod = await self._listen(web.AppRunner(self._admin.pod_app(), access_log=None), admin)
         loopback = await self._listen(web.AppRunner(self._admin.loopback_app(), access_log=None), local)
-        await self.watch.look()
+        # With the engine's limits known, not too many are let in at first; but the ports do not wait for a slow one.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                await self.watch.look()
         server = CappedServer(
             self.data_port.handle,
             handler_cancellation=True,

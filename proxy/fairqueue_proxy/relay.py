@@ -183,7 +183,7 @@ class Relay:
     def _engine_is_full(self) -> bool:
         """The engine has refused the request for want of room, and the client has been promised nothing yet."""
         usage = self._meter.usage
-        if usage.error is None or usage.error.kind is not ErrorKind.OVERLOADED or usage.output_tokens:
+        if usage.error is None or usage.error.kind is not ErrorKind.OVERLOADED or self._job.scheduled.confirmed:
             return False
         self.overloaded = self._decide(Verdict.OVERLOADED) or self.overloaded
         return self.overloaded
@@ -245,7 +245,8 @@ class Relay:
         error = usage.error
         if error is not None and error.kind is ErrorKind.FAILED and not self.streamed:
             self._charge_cut_reply()
-        if error is not None and error.kind is not ErrorKind.FAILED and not usage.output_tokens:
+        if error is not None and error.kind is not ErrorKind.FAILED and not job.scheduled.confirmed:
+            # Nothing was done for it.
             self._dispatcher.drop(job)
         else:
             if error is None and outcome is Outcome.COMPLETED and job.first_token_at is not None:

@@ -119,9 +119,8 @@ def _generate(engine: OpenAIEngine, exchange: Exchange, body: Body, kind: Litera
         shape = OpenAIPlainShape(reply, prompt_tokens)
         PlainSession(engine, exchange, record, shape, permits=places).begin(choices)
         return
-    stream = StreamSession(
-        engine, exchange, record, OpenAIStreamShape(reply, body.include_usage, prompt_tokens), in_turn=False
-    )
+    events = OpenAIStreamShape(reply, body.include_usage, prompt_tokens)
+    stream = StreamSession(engine, exchange, record, events, in_turn=False, comments=False)
     for choice, leave in zip(choices, places, strict=True):
         stream.hold_for(choice, leave)
     stream.begin([*choices])

@@ -1,8 +1,8 @@
 """The bytes of a plain OpenAI-compatible engine's replies: the fields of OpenAI's API reference, and no others.
 
-Streams differ from TGI's: a role-only chunk comes first in chat, `finish_reason` has a chunk of its own, `usage` is only
-in the last chunk with no choices and only when asked for. The end-of-sequence token has no chunk. With `[[merge=4]]`
-four tokens share a chunk; with `[[empty=1]]` the text of every second chunk is held back and comes with the next.
+Streams differ from TGI's: a role-only chunk comes first in chat, `finish_reason` has a chunk of its own, `usage` is in
+the last chunk, which has no choices, and only when asked for. The end-of-sequence token has no chunk of its own.
+With `[[merge=4]]` four tokens share a chunk; with `[[empty=1]]` the text of every second chunk comes with the next.
 """
 
 from dataclasses import dataclass, field

@@ -60,4 +60,4 @@ def load_profile(name: str) -> ModelProfile:
     try:
         return _profiles()[name]
     except KeyError:
-        raise UnknownProfileError(f"no model profile {name!r}; there are: {', '.join(profile_names())}") from None
+        raise UnknownProfileError(f"there is no such profile: take one of {', '.join(profile_names())}") from None

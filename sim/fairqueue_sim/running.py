@@ -90,7 +90,9 @@ async def running_engine(
 
     Common ones: `speed`, `seed`, `slots`, `kv_tokens`, `max_concurrent_requests`.
     """
-    engine = await start_engine(kind, EngineSettings(load_profile(profile), **settings), truth or TruthLog(), port=port)
+    engine = await start_engine(
+        kind, EngineSettings(load_profile(profile), **settings), TruthLog() if truth is None else truth, port=port
+    )
     try:
         yield engine
     finally:

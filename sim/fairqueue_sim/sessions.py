@@ -197,6 +197,7 @@ class StreamSession(Session):
     With several choices their events take turns as in TGI: the stream waits for the next event of the choice whose turn
     it is, however many others are there. `in_turn=False` sends them as they come. `detached` is a stream whose reader
     is a task of its own, as TGI's for several prompts: it notices that the client has left at its next token.
+    `comments` breaks silences with comments.
     """
 
     def __init__(
@@ -208,11 +209,13 @@ class StreamSession(Session):
         *,
         in_turn: bool = True,
         detached: bool = False,
+        comments: bool = True,
     ) -> None:
         super().__init__(engine, exchange, record)
         self._shape = shape
         self._in_turn = in_turn
         self._detached = detached
+        self._comments = comments
         self._turns: deque[_Turn] = deque()
         self._by_number: dict[int, _Turn] = {}
         self._held: dict[int, Callable[[], None]] = {}
@@ -237,7 +240,8 @@ class StreamSession(Session):
                 self.submit(choice)
         if self._choices:
             self._outcome = Outcome.CANCELLED
-            self._watch_silence()
+            if self._comments:
+                self._watch_silence()
         self.flush()
 
     def token(self, generation: Generation, number: int) -> None:

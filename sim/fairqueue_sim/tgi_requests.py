@@ -76,7 +76,7 @@ class CompatGenerateRequest(msgspec.Struct):
 class CompletionRequest(msgspec.Struct):
     """POST /v1/completions."""
 
-    prompt: str | list[str]
+    prompt: str | Annotated[list[str], msgspec.Meta(min_length=1)]
     model: str | None = None
     max_tokens: U32 | None = None
     temperature: float | None = None
