@@ -24,7 +24,7 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     """The body as `kind`; raises BodyError."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         found = explain(body, kind)
         text = str(error) if found is None else found.text
         is_syntax = not isinstance(error, msgspec.ValidationError) if found is None else found.is_syntax
