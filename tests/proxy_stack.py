@@ -129,7 +129,7 @@ async def serving_proxy(folder: Path, engine_port: int, log: Path, **policy: Any
 
 
 async def _copy(reader: asyncio.StreamReader, log: Path) -> None:
-    with log.open("wb") as file:
+    with log.open("wb", buffering=0) as file:
         while data := await reader.read(65536):
             file.write(data)
 

@@ -107,9 +107,13 @@ class DataPort:
         except Refused as refused:
             job.outcome, job.status = refused.outcome, refused.status
             return self._refusal(refused, route.api, job.request_id, job.tenant)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             job.outcome = job.outcome or Outcome.CLIENT_GONE
             raise
+        except ConnectionError:
+            # The client went while we wrote. aiohttp finds the connection closed, too, and writes nothing.
+            job.outcome = job.outcome or Outcome.CLIENT_GONE
+            return web.Response()
         finally:
             self._let_go(job)
 

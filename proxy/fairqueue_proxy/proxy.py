@@ -154,8 +154,12 @@ class Proxy:
 
         Returns the addresses in fact bound. Raises OSError when one can't be.
         """
-        pod = await self._listen(web.AppRunner(self._admin.pod_app(), access_log=None), admin)
-        loopback = await self._listen(web.AppRunner(self._admin.loopback_app(), access_log=None), local)
+        pod = await self._listen(
+            web.AppRunner(self._admin.pod_app(), access_log=None, shutdown_timeout=STOP_SECONDS), admin
+        )
+        loopback = await self._listen(
+            web.AppRunner(self._admin.loopback_app(), access_log=None, shutdown_timeout=STOP_SECONDS), local
+        )
         # With the engine's limits known, not too many are let in at first; but the ports do not wait for a slow one.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
@@ -197,7 +201,7 @@ class Proxy:
     async def _listen(self, runner: web.BaseRunner, address: Address) -> Address:
         self._runners.append(runner)
         await runner.setup()
-        site = web.TCPSite(runner, address.host, address.port, shutdown_timeout=STOP_SECONDS)
+        site = web.TCPSite(runner, address.host, address.port)
         await site.start()
         self._sites.append(site)
         host, port = runner.addresses[-1][:2]

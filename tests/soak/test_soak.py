@@ -1,0 +1,112 @@
+"""Thousands of random request lives through a real proxy process: nothing leaks, nothing is lost, every charge is
+what the engine really wrote. Set FAIRQUEUE_SOAK_SEED and FAIRQUEUE_SOAK_LIVES to replay a run."""
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from checks import check_gap, check_life, check_nothing_left, check_totals, log_lines
+from lives import Life, draw, live
+from proxy_stack import Stack, serving_proxy
+
+from fairqueue_sim import RequestTruth, RunningEngine, running_engine
+
+AT_A_TIME = 52
+LAST_LIVES = 40
+POLICY = {
+    "groups": [{"name": "first", "weight": 2}, {"name": "second"}],
+    "tenants": [
+        {"name": "alpha", "group": "first", "weight": 3},
+        {"name": "beta", "group": "first"},
+        {"name": "capped", "group": "second", "limits": {"maxInFlight": 2}},
+        {"name": "narrow", "limits": {"maxQueued": 4}},
+    ],
+    "queue": {"maxRequests": 33, "maxBodyBytes": 20_000, "timeout": "900ms"},
+    "backpressure": {"maxRequests": 12},
+    "drain": {"timeout": "10s"},
+}
+
+
+async def test_a_thousand_random_lives_leave_nothing_behind_and_are_charged_what_they_got(tmp_path: Path) -> None:
+    await soak(tmp_path, int(os.environ.get("FAIRQUEUE_SOAK_SEED", "1")), 1_000)
+
+
+@pytest.mark.long
+async def test_ten_thousand_random_lives_leave_nothing_behind(tmp_path: Path) -> None:
+    seed = int(os.environ.get("FAIRQUEUE_SOAK_SEED", random.SystemRandom().randrange(1_000_000)))
+    await soak(tmp_path, seed, int(os.environ.get("FAIRQUEUE_SOAK_LIVES", "10000")))
+
+
+async def soak(folder: Path, seed: int, count: int) -> None:
+    print(f"FAIRQUEUE_SOAK_SEED={seed} FAIRQUEUE_SOAK_LIVES={count}")
+    source = random.Random(seed)
+    lives = [draw(number, source) for number in range(count + LAST_LIVES)]
+    log = folder / "log"
+    async with (
+        running_engine("tgi", profile="tiny", speed=0.4, slots=12, seed=seed) as engine,
+        serving_proxy(folder, engine.port, log, **POLICY) as stack,
+    ):
+        watch = asyncio.create_task(_watch_gap(stack))
+        await _live_all(lives[:count], stack)
+        metrics = await _until_quiet(stack, engine)
+        watch.cancel()
+        assert isinstance((await asyncio.gather(watch, return_exceptions=True))[0], asyncio.CancelledError)
+        check_totals(log_lines(log), metrics)
+        last = asyncio.create_task(_live_all(lives[count:], stack))
+        await asyncio.sleep(0.05)
+        assert stack.process is not None
+        stack.process.send_signal(signal.SIGTERM)
+        await last
+        assert await asyncio.wait_for(stack.process.wait(), 20) == 0
+        await asyncio.sleep(0.1)
+        truths: defaultdict[str, list[RequestTruth]] = defaultdict(list)
+        for truth in engine.truth.requests:
+            truths[truth.request_id or ""].append(truth)
+    lines = log_lines(log)
+    missing = [life for life in lives[:count] if life.sent_whole and life.request_id not in lines]
+    assert not missing, f"no outcome: {missing[0]}"
+    for life in lives:
+        if life.request_id in lines:
+            check_life(life, lines[life.request_id], truths[life.request_id])
+    outcomes = Counter(line["outcome"] for line in lines.values())
+    print(dict(outcomes))
+    assert {"completed", "client_gone", "engine_error", "queue_full", "tenant_queue_full"} <= set(outcomes)
+
+
+async def _live_all(lives: list[Life], stack: Stack) -> None:
+    places = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(life: Life) -> None:
+        async with places:
+            try:
+                async with asyncio.timeout(30):
+                    await live(life, stack.data.host, stack.data.port)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                # The proxy or the engine cut it; whether rightly is judged by its outcome.
+                return
+
+    await asyncio.gather(*map(one, lives))
+
+
+async def _until_quiet(stack: Stack, engine: RunningEngine) -> str:
+    """Waits for the last hang-ups to be noticed, then checks that nothing is left."""
+    for _ in range(100):
+        queue = await stack.queue()
+        if not queue["queued"] and not queue["in_flight"]:
+            break
+        await asyncio.sleep(0.05)
+    metrics = await stack.metrics()
+    check_nothing_left(metrics, await stack.queue())
+    # The log comes through a pipe.
+    await asyncio.sleep(0.1)
+    return metrics
+
+
+async def _watch_gap(stack: Stack) -> None:
+    while True:
+        check_gap(await stack.metrics())
+        await asyncio.sleep(0.1)
