@@ -13,8 +13,9 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fairqueue_cli.demo_engine import MODEL_NAME, MODEL_PACKAGE, SLOTS, find_model
@@ -30,21 +31,14 @@ from fairqueue_cli.demo_stack import (
     write_proxy_files,
 )
 from fairqueue_cli.load import run_on_fast_loop
+from fairqueue_cli.load_client import CONNECTION_REFUSED
 from fairqueue_cli.load_progress import ProgressLine
 from fairqueue_cli.load_report import to_json
-from fairqueue_cli.load_run import LoadResult, run_load
+from fairqueue_cli.load_run import LoadResult, TargetUnreachable, run_load
 from fairqueue_cli.load_spec import LoadPlan, Stop, TenantSpec
 from fairqueue_cli.load_stream import Outcome
 
 HELP = "show on this machine what fairqueue changes: a real model, a flood, and four chat users"
-
-# Varied, as real replies are: with one length for all, the engine's slots come free in step, once in three seconds.
-REPLY_TOKENS = (16, 48)
-BATCH = TenantSpec("batch", workers=24, max_tokens=REPLY_TOKENS, prompt_words=10)
-CHAT = TenantSpec("chat", workers=4, max_tokens=REPLY_TOKENS, prompt_words=10)
-CHAT_REPLIES = 20
-# A phase that takes this long is cut and reported as far as it came.
-PHASE_LIMIT_SECONDS = 300.0
 
 _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
@@ -53,10 +47,32 @@ _GIVE_UP_AFTER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class Options:
+    """What the command line says."""
+
     keep: bool
     output: Path
     json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """The load of both phases. A phase ends when chat has `replies` measured ones, or is cut at its limit."""
+
+    batch: TenantSpec
+    chat: TenantSpec
+    replies: int
+    phase_limit_seconds: float
+
+
+# Varied, as real replies are: with one length for all, the engine's slots come free in step, once in three seconds.
+_REPLY_TOKENS = (16, 48)
+_SCENARIO = Scenario(
+    batch=TenantSpec("batch", workers=24, max_tokens=_REPLY_TOKENS, prompt_words=10),
+    chat=TenantSpec("chat", workers=4, max_tokens=_REPLY_TOKENS, prompt_words=10),
+    replies=20,
+    phase_limit_seconds=300.0,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    options = _Options(args.keep, Path(args.output), args.json)
+    options = Options(args.keep, Path(args.output), args.json)
     if problem := _problem_with(options):
         print(f"fairqueue demo: {problem}", file=sys.stderr)
         return _EXIT_BAD_INPUT
     try:
-        run_on_fast_loop(_end_on_terminate(options))
+        run_on_fast_loop(_end_on_terminate(options, _SCENARIO))
     except DemoError as error:
         print(f"fairqueue demo: {error}", file=sys.stderr)
         return _EXIT_FAILED
@@ -81,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _problem_with(options: _Options) -> str | None:
+def _problem_with(options: Options) -> str | None:
     if options.output.suffix != ".png":
         return f"--output {options.output}: must end in .png"
     if not options.output.absolute().parent.is_dir():
@@ -94,75 +110,98 @@ def _problem_with(options: _Options) -> str | None:
     return None
 
 
-async def _end_on_terminate(options: _Options) -> None:
+async def _end_on_terminate(options: Options, scenario: Scenario) -> None:
     """SIGTERM ends the demo as Ctrl-C does: children stopped, keys deleted."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await run_demo(options, scenario)
+
+
+async def run_demo(options: Options, scenario: Scenario) -> None:
+    """Both phases, then the report. Raises DemoError."""
     with tempfile.TemporaryDirectory(prefix="fairqueue-demo-") as directory:
-        await _demo(options, Path(directory))
+        await _run_phases(options, scenario, Path(directory))
 
 
-async def _demo(options: _Options, directory: Path) -> None:
+async def _run_phases(options: Options, scenario: Scenario, directory: Path) -> None:
+    batch, chat = scenario.batch, scenario.chat
     _say(f"Starting {MODEL_NAME} in the llama.cpp server: {SLOTS} slots, one thread of the CPU.")
-    files = write_proxy_files(directory, [BATCH.name, CHAT.name])
+    files = write_proxy_files(directory, [batch.name, chat.name])
     async with running_engine(directory) as engine_url:
         _say(
-            f"Tenant batch keeps {BATCH.workers} requests running; tenant chat is {CHAT.workers} users who each send "
-            "one after another.\n"
-            f"Phase 1 of 2: both talk to the engine, until chat has {CHAT_REPLIES} measured replies."
+            f"Tenant {batch.name} keeps {batch.workers} requests running; tenant {chat.name} is {chat.workers} users "
+            "who each send one after another.\n"
+            f"Phase 1 of 2: both talk to the engine, until {chat.name} has {scenario.replies} measured replies."
         )
-        alone = make_phase("engine alone", "engine", await run_phase("engine alone   ", engine_url, {}, seed=1))
+        alone = make_phase("engine alone", "engine", await run_phase("engine alone   ", engine_url, scenario, {}, 1))
         await wait_idle(engine_url)
         async with running_proxy(directory, files, engine_url) as proxy:
             _say("Phase 2 of 2: the same through fairqueue.")
             keys = {tenant: path.read_text().strip() for tenant, path in files.keys.items()}
-            fair = make_phase("with fairqueue", "vtc", await run_phase("with fairqueue ", proxy.listen, keys, seed=2))
-            _finish(options, alone, fair)
+            result = await run_phase("with fairqueue ", proxy.listen, scenario, keys, 2)
+            _finish(options, alone, make_phase("with fairqueue", "vtc", result), chat.name)
             if options.keep:
-                print(_keep_text(engine_url, proxy, files), file=sys.stderr if options.json else sys.stdout, flush=True)
-                await asyncio.Event().wait()
+                with _end_signal() as end:
+                    _say(_keep_text(engine_url, proxy, files))
+                    await end.wait()
 
 
-async def run_phase(label: str, target: str, keys: Mapping[str, str], seed: int) -> LoadResult:
+async def run_phase(label: str, target: str, scenario: Scenario, keys: Mapping[str, str], seed: int) -> LoadResult:
     """The demo's load against one target. Another seed means other prompts, which no prefix cache has seen."""
-    tenants = tuple(
-        TenantSpec(t.name, t.workers, t.max_tokens, t.prompt_words, key=keys.get(t.name)) for t in (BATCH, CHAT)
-    )
+    tenants = tuple(replace(spec, key=keys.get(spec.name)) for spec in (scenario.batch, scenario.chat))
+    stop = Stop(scenario.phase_limit_seconds, tenant=scenario.chat.name, replies=scenario.replies, warm_up=True)
     progress = ProgressLine(sys.stderr, label)
 
     def watch(result: LoadResult) -> None:
         progress(result)
-        _give_up_if_hopeless(result)
+        give_up_if_hopeless(result)
 
     try:
-        stop = Stop(PHASE_LIMIT_SECONDS, tenant=CHAT.name, replies=CHAT_REPLIES, warm_up=True)
         return await run_load(LoadPlan(target, "openai", tenants, seed), stop, on_second=watch)
+    except TargetUnreachable as error:
+        raise DemoError(str(error)) from None
     finally:
         progress.close()
 
 
-def _give_up_if_hopeless(result: LoadResult) -> None:
-    """Raises DemoError once it is plain that the target answers nothing but errors."""
+@contextmanager
+def _end_signal() -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C or SIGTERM sets."""
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, came.set)
+    try:
+        yield came
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def give_up_if_hopeless(result: LoadResult) -> None:
+    """Raises DemoError once it is plain that the target is gone or answers nothing but errors."""
     outcomes: Counter[Outcome] = Counter()
     for samples in result.tenants.values():
         outcomes.update(samples.outcomes)
+        if samples.replies and samples.replies[-1].detail == CONNECTION_REFUSED:
+            raise DemoError(f"{result.plan.target} has stopped listening")
     troubled = outcomes[Outcome.REFUSED] + outcomes[Outcome.FAILED]
     if result.ended_at - result.started_at > _GIVE_UP_AFTER_SECONDS and troubled and not outcomes[Outcome.COMPLETED]:
         details = {reply.detail for samples in result.tenants.values() for reply in samples.replies}
         raise DemoError(f"{result.plan.target} answers no request: {', '.join(sorted(details))}")
 
 
-def _finish(options: _Options, alone: Phase, fair: Phase) -> None:
+def _finish(options: Options, alone: Phase, fair: Phase, watched: str) -> None:
     try:
-        draw([alone, fair], CHAT.name, options.output)
+        draw([alone, fair], watched, options.output)
     except OSError as error:
         raise DemoError(f"--output {options.output}: cannot be written: {error.strerror}") from None
     if options.json:
         print(json.dumps(to_json("demo", MODEL_NAME, [(p.scheduler, p.report) for p in (alone, fair)])), flush=True)
         return
     print()
-    print(format_comparison(alone, fair, CHAT.name))
+    print(format_comparison(alone, fair, watched))
     print(f"\nPicture: {options.output}")
     if not options.keep:
         print("Next: fairqueue demo --keep    (leaves both running, with curl commands to try)")

@@ -16,6 +16,7 @@ from fairqueue_cli.load_stream import Outcome, Reply, StreamMeter
 
 # Statuses by which an engine or a gateway says that it is broken, not that it refuses.
 _FAILURE_STATUSES = frozenset({500, 502})
+CONNECTION_REFUSED = "connection refused"
 _CONNECT_LIMIT_SECONDS = 10.0
 
 OnToken = Callable[[Reply], None]
@@ -126,7 +127,7 @@ async def _note_new_connection(
 def _cause(error: aiohttp.ClientConnectorError) -> str:
     inner = error.os_error
     if isinstance(inner, ConnectionRefusedError):
-        return "connection refused"
+        return CONNECTION_REFUSED
     return (inner.strerror or str(inner) or type(inner).__name__).lower()
 
 

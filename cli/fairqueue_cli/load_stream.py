@@ -90,7 +90,6 @@ class StreamMeter:
         self.reply = reply
         self._read_event = self._read_generate if api == "tgi" else self._read_chat
         self._rest = b""
-        self._reported = False
         self._whole = False
         self._error = ""
 
@@ -147,11 +146,9 @@ class StreamMeter:
     def _count_token(self, now: float) -> None:
         if self.reply.first_token_at is None:
             self.reply.first_token_at = now
-        if not self._reported:
-            self.reply.output_tokens += 1
+        self.reply.output_tokens += 1
 
     def _settle(self, output_tokens: int, prompt_tokens: int | None) -> None:
-        self._reported = True
         self.reply.output_tokens = output_tokens
         self.reply.prompt_tokens = prompt_tokens
 

@@ -223,10 +223,13 @@ class _Reader:
             self._syntax("EOF while parsing a value")
 
     def _word(self, word: bytes) -> None:
-        if not self._body.startswith(word, self._at):
-            self._at = min(self._at + len(word), len(self._body))
-            self._syntax("expected ident")
-        self._at += len(word)
+        for expected in word:
+            found = self._body[self._at : self._at + 1]
+            if not found:
+                self._syntax("EOF while parsing a value")
+            self._at += 1
+            if found[0] != expected:
+                self._syntax("expected ident")
 
     def _string(self) -> str:
         start = self._at

@@ -23,11 +23,11 @@ schedules = st.lists(
 limits = st.builds(
     BatchLimits,
     kv_tokens=st.integers(130, 400),
-    prefill_budget_tokens=st.integers(1, 150),
+    prefill_budget_tokens=st.integers(20, 150),
     max_input_tokens=st.just(127),
     max_total_tokens=st.just(130),
     slots=st.one_of(st.none(), st.integers(1, 4)),
-    piece_tokens=st.integers(5, 40),
+    piece_tokens=st.integers(20, 40),
 )
 
 

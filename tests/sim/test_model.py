@@ -1,5 +1,6 @@
 """The pieces of the simulated model: profiles, tokenizer, steering, output."""
 
+import json
 from dataclasses import replace
 from random import Random
 
@@ -85,8 +86,6 @@ def test_random_outputs_contain_what_is_hard_to_parse() -> None:
 
 @given(st.integers(1, 10_000), st.integers(1, 3000))
 def test_the_json_of_a_token_is_its_text(seed: int, number: int) -> None:
-    import json
-
     token = output(seed=seed).token(number)
     assert json.loads(token.json) == token.text
 
@@ -108,7 +107,7 @@ def test_a_mark_sets_the_length_whatever_the_mean() -> None:
 def test_bytes_of_a_character_are_held_back_until_its_last() -> None:
     chosen = output(Steering(utf8=True))
     assert [chosen.token(number).text for number in (2, 3, 4)] == ["h", "", "\u00e9"]
-    assert chosen.text(40) == " h\u00e9llo \u65e5\u672c \U0001f600 end" * 1 + chosen.text(40)[18:]
+    assert chosen.text(24) == " h\u00e9llo \u65e5\u672c \U0001f600 end"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sim.replay import (
     assert_same_chunks,
     exchange,
     normalised,
+    post,
     recorded_reply,
     recording,
     request_bytes,
@@ -104,16 +105,9 @@ async def test_what_is_no_http_is_answered_400_and_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "label"),
-    [
-        ("14-long-1024", None),
-        ("14-long-1025", None),
-        ("14-long-1500", None),
-        ("14-long-1500-plain", None),
-        ("14-long-1100-chat-stream", None),
-    ],
+    "case", ["14-long-1024", "14-long-1025", "14-long-1500", "14-long-1500-plain", "14-long-1100-chat-stream"]
 )
-async def test_more_than_1024_tokens_come_in_whole_pieces(case: str, label: None) -> None:
+async def test_more_than_1024_tokens_come_in_whole_pieces(case: str) -> None:
     recorded = recording(case)
     request = recorded["request"]
     async with running_engine("tgi", **RECORDED, speed=10_000) as engine:
@@ -127,3 +121,10 @@ async def test_more_than_1024_tokens_come_in_whole_pieces(case: str, label: None
     if len(expected.chunks) > 1:
         # The last chunk holds the whole text, which the recording cuts.
         assert_same_chunks(got.chunks[:-1], expected.chunks[:-1])
+
+
+async def test_a_body_over_the_limit_is_refused_as_recorded() -> None:
+    (recorded,) = (e for e in recording("06-validation-generate")["exchanges"] if "payload limit" in e["label"])
+    async with running_engine("tgi", max_body_bytes=20_000) as engine:
+        got = await exchange(engine.port, post("/generate", '{"inputs": "' + 30_000 * "x" + '"}'))
+    assert normalised(got, "") == normalised(recorded_reply(recorded["response"]), "")

@@ -38,7 +38,7 @@ def log_lines(path: Path) -> dict[str, dict[str, Any]]:
 
 def check_life(life: Life, line: dict[str, Any], truths: list[RequestTruth]) -> None:
     """One life against its log line and against what the engine really did."""
-    outcome, output = line["outcome"], line["output_tokens"] if "output_tokens" in line else 0
+    outcome, output = line["outcome"], line.get("output_tokens", 0)
     where = f"{life}\n{line}\n{truths}"
     if outcome in NOT_DISPATCHED:
         assert not output, where

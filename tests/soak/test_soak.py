@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from checks import check_gap, check_life, check_nothing_left, check_totals, log_lines
 from lives import Life, draw, live
-from proxy_stack import Stack, serving_proxy
 
 from fairqueue_sim import RequestTruth, RunningEngine, running_engine
+from proxy_stack import Stack, serving_proxy
 
 AT_A_TIME = 52
 LAST_LIVES = 40
