@@ -109,6 +109,10 @@ class EngineConnection:
     def close(self) -> None:
         self._writer.close()
 
+    def half_close(self) -> None:
+        """Says that nothing more will be sent, and reads on."""
+        self._writer.write_eof()
+
     def reset(self) -> None:
         """Closes with RST, as a crashing engine's kernel does for unread data."""
         tcp = self._writer.get_extra_info("socket")

@@ -155,7 +155,7 @@ class _Run:
     def _note_warm(self, spec: TenantSpec, number: int) -> None:
         if self._cold:
             self._cold.discard((spec.name, number))
-            if self.result.measured_from is None:
+            if not self._cold and self.result.measured_from is None:
                 self.result.measured_from = self._clock()
 
     def _note_end(self, spec: TenantSpec, number: int, reply: Reply) -> None:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 
 from fairqueue_api import Document
 from fairqueue_proxy.dispatcher import Dispatcher
@@ -89,6 +91,19 @@ class DataPort:
             return self._refusal(refused, route.api, identifier, None)
         job = Job(identifier, tenant, self._clock(), f"{request.method} {path}")
         return await self._metered(request, route, target, job)
+
+    def refuse_malformed(self, error: HttpProcessingError) -> web.StreamResponse:
+        """Answers what can't be read as a request. Nothing of it is logged: there may be a key in it."""
+        too_long = isinstance(error, LineTooLong) or "Too many headers" in error.message
+        refused = Refused(
+            Outcome.BAD_REQUEST,
+            "the headers are too long or too many" if too_long else "this is no request of HTTP/1.1",
+            status=431 if too_long else 400,
+        )
+        identifier = request_id((), self._random)
+        self.without_tenant[refused.outcome] += 1
+        log_refusal(identifier, "", refused.outcome.value, refused.status)
+        return self._refusal(refused, None, identifier, None)
 
     async def _metered(self, request: web.BaseRequest, route: Route, target: str, job: Job) -> web.StreamResponse:
         try:
@@ -188,7 +203,9 @@ class DataPort:
             async with asyncio.timeout(max(timeout - waited, 0)):
                 await job.admitted
         except TimeoutError:
-            # It may have been let in at the same moment.
+            # At the same moment it may have been refused, or let in.
+            if job.refused is not None:
+                raise job.refused from None
             if request.state is State.QUEUED:
                 raise Refused(Outcome.QUEUE_TIMEOUT, f"waited longer than {timeout:g} s for the engine") from None
         finally:
@@ -290,7 +307,7 @@ class DataPort:
         if refused.outcome is Outcome.UNAUTHENTICATED:
             headers.append(("WWW-Authenticate", "Bearer"))
         self._dress(response, headers)
-        if refused.status in (400, 408, 413):
+        if refused.status in (400, 408, 413, 431):
             # The rest of the body may still be on its way.
             response.force_close()
         return response

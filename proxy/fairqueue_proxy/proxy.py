@@ -13,6 +13,7 @@ from fairqueue_api import Document
 from fairqueue_proxy.admin import Admin
 from fairqueue_proxy.backlog import Backlog, Bounds
 from fairqueue_proxy.capacity import Capacity, KvNeed, Limits
+from fairqueue_proxy.client_server import ClientServer
 from fairqueue_proxy.data_port import DataPort
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.drain import Drain
@@ -78,17 +79,6 @@ def connection_cap(memory_limit_bytes: int | None) -> int:
     if memory_limit_bytes is not None:
         cap = min(cap, (memory_limit_bytes - BASE_BYTES) // CONNECTION_BYTES)
     return max(cap, 16)
-
-
-class CappedServer(web.Server):
-    """Closes connections beyond a cap at once, instead of running out of descriptors for the engine's side."""
-
-    connection_cap = 1_000_000
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self.connections) > self.connection_cap:
-            transport.abort()
 
 
 class Proxy:
@@ -164,15 +154,16 @@ class Proxy:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
                 await self.watch.look()
-        server = CappedServer(
+        server = ClientServer(
             self.data_port.handle,
+            connection_cap=self._connection_cap,
+            refuse_malformed=self.data_port.refuse_malformed,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGERING_SECONDS,
         )
-        server.connection_cap = self._connection_cap
         data = await self._listen(web.ServerRunner(server, shutdown_timeout=STOP_SECONDS), listen)
         self._listening = True
         self._tasks = [asyncio.create_task(self.watch.run()), asyncio.create_task(self._sweep())]

@@ -156,12 +156,12 @@ class Connection(asyncio.Protocol):
         try:
             reply.feed(data)
         except BadReply as error:
-            if self._reply is reply:
-                self.lose(str(error))
+            self.lose(str(error))
         except BaseException as error:
             self._sink_failed(error)
         else:
-            if reply.ended and self._reply is reply:
+            # Not after an abort: a muted reply never ends.
+            if reply.ended:
                 self._end(reply)
 
     def eof_received(self) -> None:

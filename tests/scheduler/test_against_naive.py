@@ -178,7 +178,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(slots=st.integers(1, 8))
     def dispatch_into_slots(self, slots: int) -> None:
         free = slots - self.core.root.in_flight
-        while pair := self.dispatch_one(lambda sequences, _tokens: sequences <= free):
+        while pair := self.dispatch_one(lambda sequences, _tokens, free=free: sequences <= free):
             free -= pair.core.sequences
 
     @rule(budget=st.integers(0, 1000))

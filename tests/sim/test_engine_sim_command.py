@@ -37,7 +37,7 @@ async def engine_sim(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Pr
 
 
 async def _until_refused(port: int) -> None:
-    with contextlib.suppress(ConnectionRefusedError):
+    with contextlib.suppress(ConnectionError):
         while True:
             await (await Connection.to(port)).close()
 

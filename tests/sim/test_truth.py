@@ -93,7 +93,7 @@ async def test_tokens_made_for_a_client_that_left_are_in_the_totals() -> None:
     truth = WatchedTruth()
     async with running_engine("tgi", truth=truth) as engine:
         connection = await Connection.to(engine.port)
-        await connection.send(post("/generate_stream", {"inputs": "[[slow=30]]"}))
+        await connection.send(post("/generate_stream", {"inputs": "[[slow=100]]"}))
         await connection.chunk_after_head()
         left_at = time.monotonic()
         connection.writer.close()

@@ -277,3 +277,15 @@ async def test_a_connection_that_breaks_before_the_request_is_written_is_unreach
         await upstream.send(GET, sink, method="GET")
     assert sink.events == []
     await upstream.close()
+
+
+async def test_a_connection_made_just_as_the_upstream_closes_is_closed_too(engine: HandPlayedEngine) -> None:
+    class ClosingUpstream(Upstream):
+        async def _open_socket(self, connection: Connection) -> None:
+            await super()._open_socket(connection)
+            await self.close()
+
+    upstream = ClosingUpstream("127.0.0.1", engine.port, clock=lambda: 0.0)
+    with pytest.raises(EngineUnreachable, match="at once"):
+        await upstream.send(GET, RecordingSink(), method="GET")
+    assert await (await engine.accept()).closed_by_proxy() == b""

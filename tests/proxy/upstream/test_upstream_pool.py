@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -126,6 +128,7 @@ async def test_the_engines_keep_alive_time_out_is_undercut_by_a_second(
 async def test_a_keep_alive_time_out_of_a_second_forbids_reuse(upstream: Upstream, engine: HandPlayedEngine) -> None:
     reply = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 0\r\n\r\n"
     connection = await send_and_finish(upstream, engine, reply)
+    assert " 0 idle" in repr(upstream)
     assert await connection.closed_by_proxy() == b""
 
 
@@ -156,6 +159,26 @@ async def test_a_shorter_keep_alive_brings_the_timer_forward() -> None:
     assert len(pool) == 1
     pool.clear()
     assert dropped.get_nowait() is patient
+
+
+async def test_a_connection_that_is_closing_is_not_handed_out() -> None:
+    owner = Upstream("127.0.0.1", 1, clock=FakeClock())
+    pool = IdlePool(clock=FakeClock(), idle_seconds=4.0, max_idle=2)
+    # It was never opened; one that the loop is about to report as lost looks the same.
+    pool.put(Connection(owner))
+    assert pool.take() is None
+    pool.clear()
+
+
+async def test_closing_the_upstream_stops_the_timer_of_idle_connections(engine: HandPlayedEngine) -> None:
+    upstream = Upstream("127.0.0.1", engine.port, clock=FakeClock())
+    await send_and_finish(upstream, engine)
+    pool = weakref.ref(upstream._pool)
+    await upstream.close()
+    del upstream
+    gc.collect()
+    # A timer that still ran would keep it.
+    assert pool() is None
 
 
 @pytest.mark.parametrize("max_idle", [0, 1, 2])
@@ -208,6 +231,41 @@ async def test_a_request_on_a_reused_connection_that_dies_unanswered_is_sent_onc
     second.write(OK)
     assert await sink.finished() == OK_EVENTS
     assert engine.connection_count == 2
+
+
+async def test_a_connection_that_is_replaced_is_closed_even_with_the_request_half_written(
+    upstream: Upstream, engine: HandPlayedEngine
+) -> None:
+    first = await send_and_finish(upstream, engine)
+    sink = RecordingSink()
+    request = post(b"x" * (12 * 1024 * 1024))
+    await upstream.send(request, sink, method="POST")
+    first.half_close()
+    second = await engine.accept()
+    assert await second.request() == request
+    second.write(OK)
+    assert await sink.finished() == OK_EVENTS
+    assert len(await first.closed_by_proxy()) < len(request)
+
+
+async def test_a_request_is_held_only_while_it_may_have_to_be_sent_again(
+    upstream: Upstream, engine: HandPlayedEngine
+) -> None:
+    sink = RecordingSink()
+    exchange = await upstream.send(GET, sink, method="GET")
+    assert exchange.request is None
+    connection = await engine.accept()
+    await connection.request()
+    connection.write(OK)
+    await sink.finished()
+    sink, exchange = await send_on(upstream, connection)
+    held = exchange.request
+    assert held == GET
+    connection.write(OK[:-1])
+    await sink.until(lambda: sink.body == b"o")
+    assert exchange.request is None
+    connection.write(OK[-1:])
+    await sink.finished()
 
 
 async def test_a_close_that_crosses_the_request_is_invisible(upstream: Upstream, engine: HandPlayedEngine) -> None:

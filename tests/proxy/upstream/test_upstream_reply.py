@@ -67,6 +67,12 @@ def test_chunks_are_unframed_and_trailers_dropped() -> None:
     assert reply.reusable
 
 
+def test_trailers_do_not_count_against_the_limit_of_the_head() -> None:
+    fields = (b"a: " + b"b" * 200 + b"\r\n") * 200
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + fields + b"\r\n"
+    assert read(head + b"1\r\nx\r\n0\r\n" + fields + b"\r\n")[1].ended
+
+
 def test_header_names_keep_their_spelling_and_empty_values_their_place() -> None:
     sink, _ = read(VALID_REPLIES["empty"][0])
     assert sink.events[0][3] == [(b"X-Empty", b""), (b"X-Blank", b""), (b"Content-Length", b"0")]

@@ -1,0 +1,56 @@
+"""What a request costs the scheduler itself, counted in looks at keys: time would depend on the machine."""
+
+from typing import Any
+
+import pytest
+
+from fairqueue_proxy.scheduler import Node, Scheduler
+from fairqueue_proxy.scheduler.lazy_heap import LazyHeap
+from scheduler.scenario import anything_fits, plain_scheduler, send
+
+REQUESTS = 500
+
+
+def looks_per_request(tenants: int, tokens: int) -> float:
+    """Looks at keys from arrival to end of a request of so many tokens, all tenants being backlogged."""
+    core = plain_scheduler()
+    for number in range(tenants):
+        for leaf in [core.add_node(f"{number}")] * 2:
+            send(core, leaf)
+    looks = count_looks(core)
+    for _ in range(REQUESTS):
+        request = core.dispatch(anything_fits)
+        assert request is not None
+        for made in range(tokens):
+            core.output(request, made, exact=True)
+        core.finish(request)
+        send(core, request.leaf)
+    return looks[0] / REQUESTS
+
+
+def count_looks(core: Scheduler) -> list[int]:
+    looks = [0]
+
+    def counting(heap: LazyHeap[Node]) -> None:
+        key: Any = heap._key
+
+        def counted(node: Node) -> tuple[float | str, ...]:
+            looks[0] += 1
+            result: tuple[float | str, ...] = key(node)
+            return result
+
+        heap._key = counted
+
+    for heap in (core.root.by_key, core.root.by_settled, core.root.by_arrival):
+        counting(heap)
+    return looks
+
+
+@pytest.mark.parametrize("tenants", [10, 10_000])
+def test_a_decision_looks_at_few_keys_however_many_tenants_there_are(tenants: int) -> None:
+    looks = looks_per_request(tenants, tokens=10)
+    assert looks <= 12, f"{looks} looks at keys a request among {tenants} tenants"
+
+
+def test_a_token_looks_at_no_key() -> None:
+    assert looks_per_request(10, tokens=10) == looks_per_request(10, tokens=200)
