@@ -19,7 +19,7 @@ from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.engines import Call, Engine
 from fairqueue_proxy.engines.shapes import error_event
 from fairqueue_proxy.job import Job
-from fairqueue_proxy.metering import ErrorKind, EventSplitter
+from fairqueue_proxy.metering import ErrorKind, EventSplitter, OpaquePiece
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.outflow import Outflow, Outflows
 from fairqueue_proxy.stream_pace import StreamPace
@@ -134,8 +134,10 @@ class Relay:
         if self._decide(Verdict.LOST):
             return
         if self.streamed:
+            # What has come of the event that was cut would garble ours; of a very long one a part is out already.
+            cut = b"\n\n" if isinstance(self._splitter.flush(), OpaquePiece) else b""
             event = error_event(self._call.api, status=502, code="generation", message=f"engine failed: {reason}")
-            self._send(self._splitter.flush() + event)
+            self._send(cut + event)
         elif self._writer is not None and self._writer.transport is not None:
             # Bytes of a plain reply are out: only a broken connection can tell the client that it is not whole.
             self._writer.transport.abort()

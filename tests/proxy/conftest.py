@@ -83,7 +83,7 @@ def until() -> Until:
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             # Nothing in the proxy tells when its state changes.
-            while not condition():  # noqa: ASYNC110
+            while not condition():
                 await asyncio.sleep(LOOK_SECONDS)
 
     return wait

@@ -123,6 +123,18 @@ class RawClient:
                 received += await self._reader.readexactly(1)
         return bytes(received)
 
+    async def some(self, size_bytes: int) -> bytes:
+        """The next bytes, up to so many."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._reader.read(size_bytes)
+
+    async def until_quietly(self, mark: bytes) -> bytes:
+        """All that comes, in large pieces, until something ends with `mark`."""
+        received = bytearray()
+        while not received.endswith(mark):
+            received += await self.some(1 << 20)
+        return bytes(received)
+
     async def rest(self) -> bytes:
         """All that comes until the proxy closes, by whatever kind of close."""
         received = bytearray()

@@ -47,7 +47,7 @@ class Crowd:
         self.tasks[name] = asyncio.create_task(client.ask(data))
         async with asyncio.timeout(5):
             # Nothing tells when the proxy has read a request.
-            while not self.tasks[name].done() and name not in self._known():  # noqa: ASYNC110
+            while not self.tasks[name].done() and name not in self._known():
                 await asyncio.sleep(0.001)
 
     async def status(self, name: str) -> int:

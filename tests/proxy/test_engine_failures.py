@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 
 from fairqueue_proxy import engine_watch
+from fairqueue_proxy.metering.sse import EVENT_LIMIT_BYTES
 from fairqueue_sim import RunningEngine, running_engine
 from proxy.conftest import StartProxy, Until
 from proxy.raw_client import RawClient, ask, request
+from proxy.samples import sample
 from proxy.scripted_engine import (
     LAST_CHUNK,
     STREAM_HEAD,
@@ -38,7 +41,7 @@ async def test_while_the_engine_is_down_requests_wait_in_order_uncharged_and_are
     start_proxy: StartProxy, scripted: ScriptedEngine, until: Until
 ) -> None:
     port = scripted.port
-    stack = await start_proxy(port, tenants=[{"name": "alice"}], backpressure={"maxRequests": 2})
+    stack = await start_proxy(port, tenants=[{"name": "alice"}], backpressure={"maxRequests": 1})
     assert stack.proxy is not None
     dispatcher = stack.proxy.dispatcher
     await scripted.stop()
@@ -105,14 +108,30 @@ async def test_an_engine_that_dies_in_the_middle_of_a_stream_ends_it_with_an_err
     assert reply.status == 200
     assert [each["token"]["id"] > 0 for each in reply.events[:-1]] == [True] * 3
     assert (reply.events[-1]["error_type"], "error" in reply.events[-1]) == ("generation", True)
-    truth = engine.truth.find("native")
+    assert engine.truth.find("native").sent_tokens == 3
     metrics = await stack.metrics()
-    assert f'fairqueue_service_total{{tenant="alice"}} {truth.prompt_tokens + 2 * 3}\n' in metrics
+    assert 'fairqueue_tokens_total{tenant="alice",kind="output"} 3\n' in metrics
+    # The engine tells the size of a prompt only at the end: it is charged as it was estimated.
+    assert 'fairqueue_service_total{tenant="alice"} 10\n' in metrics
     assert 'fairqueue_requests_total{tenant="alice",outcome="engine_error"} 1\n' in metrics
     chat = {**CHAT, "messages": [{"role": "user", "content": "[[die=2]] x"}]}
     reply = await ask(stack.data, request("/v1/chat/completions", chat, tenant="bob"))
     assert reply.events[-2]["error"]["type"] == "server_error"
     assert reply.events[-1] == "[DONE]"
+
+
+async def test_an_overlong_event_that_the_engines_death_has_cut_is_ended_before_the_error_event(
+    start_proxy: StartProxy, scripted: ScriptedEngine
+) -> None:
+    stack = await start_proxy(scripted.port)
+    async with RawClient(stack.data) as client:
+        client.send(request("/generate_stream", GENERATE, tenant="alice", headers={"Connection": "close"}))
+        play = await scripted.play()
+        play.write(STREAM_HEAD + tgi_token("a") + chunk(b"data: " + b"x" * (EVENT_LIMIT_BYTES + 100)))
+        await client.until(b"xxx")
+        play.reset()
+        body = re.sub(rb"\r\n[0-9a-f]+\r\n", b"", await client.rest())
+    assert re.search(rb'x\n\ndata: {"error":[^\n]*}\n\n', body)
 
 
 async def test_an_event_that_the_engines_death_has_cut_does_not_spoil_the_error_event(
@@ -195,7 +214,7 @@ async def test_a_plain_reply_cut_short_is_charged_by_the_time_it_took_at_the_eng
         play.close()
         assert (await client.reply()).status == 502
     metrics = await stack.metrics()
-    output = float(metrics.split('fairqueue_tokens_total{tenant="alice",kind="output"} ')[1].split("\n")[0])
+    output = sample(metrics, "tokens_total", tenant="alice", kind="output")
     # About 5 tokens for the first, never more than its limit, and never more than 1 for the second.
     assert 2 <= output <= 11
 
@@ -226,8 +245,7 @@ async def test_what_the_engine_garbles_goes_through_as_it_is_and_is_counted(
     body = reply.body[reply.body.index(b"\n\n") + 2 :]
     assert body == b"".join(garbled) + b"data: no blank line at the end"
     metrics = await stack.metrics()
-    counted = float(metrics.split("\nfairqueue_malformed_events_total ")[1].split("\n")[0])
-    assert counted >= 5
+    assert sample(metrics, "malformed_events_total") == 6
     assert 'fairqueue_tokens_total{tenant="alice",kind="output"} 1\n' in metrics
     assert 'fairqueue_requests_total{tenant="alice",outcome="completed"} 1\n' in metrics
 

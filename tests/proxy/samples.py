@@ -1,0 +1,17 @@
+"""Samples of a Prometheus text, read by Prometheus's own client library."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample by name and sorted labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def sample(text: str, name: str, **labels: str) -> float:
+    """One sample, its name without the prefix; KeyError if it is not there."""
+    return samples(text)[f"fairqueue_{name}", tuple(sorted(labels.items()))]
