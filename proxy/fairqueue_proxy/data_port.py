@@ -82,7 +82,7 @@ class DataPort:
             target = encode(path) + (f"?{query}" if query else "")
             if route.access is Access.FREE:
                 return await relay_free(
-                    request, target, self._upstream, self._withheld, self._engine.kind, self._dispatcher
+                    request, target, self._upstream, self._withheld, self._engine.kind, self._dispatcher, self._outflows
                 )
             tenant = identify(request.raw_headers, self._key_headers, self._tenants)
         except Refused as refused:
@@ -245,13 +245,11 @@ class DataPort:
         """The engine's reply, on its way to the client until its last byte."""
         job.status = relay.status
         headers = [*client_headers(relay.headers), *self._own_headers(job)]
-        if not (relay.streamed or relay.passing_plain):
-            response: web.StreamResponse = web.Response(status=relay.status, body=relay.body)
-            self._dress(response, headers)
-            return response
         response = web.StreamResponse(status=relay.status)
         self._dress(response, headers)
-        if request.version >= (1, 1):
+        if relay.whole_bytes is not None:
+            response.content_length = relay.whole_bytes
+        elif request.version >= (1, 1):
             response.enable_chunked_encoding()
         writer = await response.prepare(request)
         transport = request.transport

@@ -12,6 +12,7 @@ from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.engine_reports import REPORTS
 from fairqueue_proxy.heads import client_headers, engine_head
 from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.outflow import Outflow, Outflows
 from fairqueue_proxy.upstream import EngineUnreachable, Upstream
 
 ANSWER_SECONDS = 60.0
@@ -54,6 +55,7 @@ async def relay_free(
     withheld: frozenset[bytes],
     engine_kind: str,
     dispatcher: Dispatcher,
+    outflows: Outflows,
 ) -> web.StreamResponse:
     """The engine's answer; its /metrics with our queue added to what waits in it.
 
@@ -79,7 +81,12 @@ async def relay_free(
     body = bytes(sink.body)
     if target.partition("?")[0] == "/metrics" and sink.status == 200:
         body = REPORTS[engine_kind].with_our_queue(body, dispatcher.backlog.queued)
-    response = web.Response(status=sink.status, body=body)
+    response = web.StreamResponse(status=sink.status)
     for name, value in client_headers(sink.headers):
         response.headers.add(name, value)
+    response.content_length = len(body)
+    writer, transport = await response.prepare(request), request.transport
+    if writer is not None and transport is not None:
+        Outflow(outflows, writer, transport).write(body)
+        await response.write_eof()
     return response

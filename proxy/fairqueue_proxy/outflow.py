@@ -1,12 +1,20 @@
 """What clients have not read yet: bounded for each stream and in all, and who reads nothing is cut.
 
-An `Outflow` is one client's connection while a reply is relayed to it. The engine's side is paused when too much is
+An `Outflow` is one client's connection while a reply is written to it. The engine's side is paused when too much is
 buffered for its client, so that a slow reader costs its own stream and nobody else's. `Outflows.sweep` is called
 every `SWEEP_SECONDS`; only streams with something buffered are looked at.
+
+Whether a client reads can't be seen in our own buffer alone: the kernel takes more only when a good part of its own,
+which may be megabytes, is free. So what the kernel still holds counts as unread, too.
 """
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections.abc import Callable
+
+from aiohttp.abc import AbstractStreamWriter
 
 STREAM_LIMIT_BYTES = 1024 * 1024
 TOTAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -14,35 +22,63 @@ STALL_SECONDS = 60.0
 SWEEP_SECONDS = 0.1
 
 
-class Outflow:
-    """Writes to one client's transport and counts what stays behind."""
+def _nothing() -> None:
+    return
 
-    __slots__ = ("_outflows", "_pause", "_resume", "moved_at", "paused", "sent", "size", "transport", "written")
+
+class Outflow:
+    """Writes to one client and counts what stays behind. `pause` and `resume` act on where the bytes come from."""
+
+    __slots__ = ("_outflows", "_pause", "_resume", "_transport", "_writer", "moved_at", "paused", "size", "unread")
 
     def __init__(
         self,
         outflows: "Outflows",
+        writer: AbstractStreamWriter,
         transport: asyncio.Transport,
         *,
-        pause: Callable[[], None],
-        resume: Callable[[], None],
+        pause: Callable[[], None] = _nothing,
+        resume: Callable[[], None] = _nothing,
     ) -> None:
         self._outflows = outflows
+        self._writer = writer
+        self._transport = transport
         self._pause = pause
         self._resume = resume
-        self.transport = transport
         self.paused = False
         self.size = 0
-        self.written = 0
-        self.sent = 0
+        self.unread = 0
         self.moved_at = 0.0
 
-    def wrote(self, size_bytes: int) -> None:
-        """Bytes were given to the transport."""
-        self.written += size_bytes
-        buffered = self.transport.get_write_buffer_size()
-        if buffered or self.size:
-            self._outflows.update(self, buffered)
+    @property
+    def buffered_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Gives bytes to the transport; never waits. Nothing happens when the client has gone."""
+        if not data or self._transport.is_closing():
+            return
+        # With drain=False the coroutine never waits: it runs to its end here, without a task.
+        try:
+            self._writer.write(data, drain=False).send(None)  # type: ignore[call-arg]
+        except StopIteration:
+            self.unread += len(data)
+            buffered = self.buffered_bytes
+            if buffered or self.size:
+                self._outflows.update(self, buffered)
+        except ConnectionError:
+            # The handler hears of it too, as a cancellation.
+            return
+
+    def has_moved(self) -> bool:
+        """Whether the client has taken anything since the last call."""
+        before, self.unread = self.unread, self.buffered_bytes + self._kernel_bytes()
+        return self.unread < before
+
+    def cut(self) -> None:
+        """Breaks the client's connection."""
+        self._transport.abort()
 
     def hold(self) -> None:
         """Stops the engine's side."""
@@ -55,6 +91,15 @@ class Outflow:
         if self.paused:
             self.paused = False
             self._resume()
+
+    def _kernel_bytes(self) -> int:
+        """What the client's machine has not acknowledged (tcp(7), SIOCOUTQ)."""
+        tcp = self._transport.get_extra_info("socket")
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+        except (OSError, ValueError):
+            # Closed meanwhile.
+            return 0
 
 
 class Outflows:
@@ -82,14 +127,11 @@ class Outflows:
         """Lets those go on who have caught up, and cuts those who read nothing."""
         now = self._clock()
         for outflow in list(self._buffered):
-            transport = outflow.transport
-            buffered = 0 if transport.is_closing() else transport.get_write_buffer_size()
-            self._resize(outflow, buffered)
-            sent = outflow.written - buffered
-            if sent != outflow.sent:
-                outflow.sent, outflow.moved_at = sent, now
-            elif buffered and now - outflow.moved_at >= STALL_SECONDS:
-                transport.abort()
+            self._resize(outflow, outflow.buffered_bytes)
+            if outflow.has_moved():
+                outflow.moved_at = now
+            elif outflow.size and now - outflow.moved_at >= STALL_SECONDS:
+                outflow.cut()
                 self._resize(outflow, 0)
             if outflow.size < STREAM_LIMIT_BYTES // 2 and self.total_bytes < TOTAL_LIMIT_BYTES:
                 outflow.release()

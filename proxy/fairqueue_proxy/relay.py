@@ -61,7 +61,6 @@ class Relay:
         self._splitter = EventSplitter()
         self._body = bytearray()
         self._pending = bytearray()
-        self._writer: AbstractStreamWriter | None = None
         self._outflow: Outflow | None = None
         self._client_left = False
         self.exchange: Exchange | None = None
@@ -77,9 +76,9 @@ class Relay:
         self.finished: asyncio.Future[None] = loop.create_future()
 
     @property
-    def body(self) -> bytes:
-        """A plain reply as the client gets it; whole once `finished`."""
-        return bytes(self._pending)
+    def whole_bytes(self) -> int | None:
+        """Size of a plain reply that is there as a whole; None of one that is still coming."""
+        return None if self.streamed or self.passing_plain else len(self._pending)
 
     def reply_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """The engine's status line and headers."""
@@ -138,14 +137,13 @@ class Relay:
             cut = b"\n\n" if isinstance(self._splitter.flush(), OpaquePiece) else b""
             event = error_event(self._call.api, status=502, code="generation", message=f"engine failed: {reason}")
             self._send(cut + event)
-        elif self._writer is not None and self._writer.transport is not None:
+        elif self._outflow is not None:
             # Bytes of a plain reply are out: only a broken connection can tell the client that it is not whole.
-            self._writer.transport.abort()
+            self._outflow.cut()
 
     def attach(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         """The reply's head is out: what has come so far goes to the client, and from now on all that comes."""
-        self._writer = writer
-        self._outflow = Outflow(self._outflows, transport, pause=self._pause, resume=self._resume)
+        self._outflow = Outflow(self._outflows, writer, transport, pause=self._pause, resume=self._resume)
         pending, self._pending = bytes(self._pending), bytearray()
         self._send(pending)
 
@@ -159,7 +157,6 @@ class Relay:
     def client_gone(self) -> None:
         """Nobody reads the reply any more."""
         self._client_left = True
-        self._writer = None
         if self.settled:
             return
         if self.streamed or self._call.stream or self._engine.cancels_plain or self.overloaded:
@@ -196,22 +193,12 @@ class Relay:
             self._dispatcher.first_token(self._job)
 
     def _send(self, data: bytes) -> None:
-        if not data or self._client_left:
+        if self._client_left:
             return
-        writer, outflow = self._writer, self._outflow
-        if writer is None or outflow is None:
+        if self._outflow is None:
             self._pending += data
-            return
-        if outflow.transport.is_closing():
-            return
-        # With drain=False the coroutine never waits: it runs to its end here, without a task.
-        try:
-            writer.write(data, drain=False).send(None)  # type: ignore[call-arg]
-        except StopIteration:
-            outflow.wrote(len(data))
-        except ConnectionError:
-            # The handler hears of it too, as a cancellation.
-            return
+        else:
+            self._outflow.write(data)
 
     def _pause(self) -> None:
         if self.exchange is not None and not self.settled:

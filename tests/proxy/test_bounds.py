@@ -163,6 +163,7 @@ async def test_of_a_full_pod_the_newest_request_of_who_has_most_gives_way_to_the
         await crowd.join("flood-4", "alice")
         assert await crowd.status("flood-4") == 503
         await crowd.join("quiet-1", "bob")
+        assert await crowd.status("flood-2") == 503
         assert crowd.refused() == {"flood-3": 503, "flood-4": 503, "flood-2": 503}
         order = await serve_in_turn(scripted, play, 4)
         assert sorted(order) == ["flood-0", "flood-1", "quiet-0", "quiet-1"]
@@ -181,6 +182,7 @@ async def test_most_is_counted_per_weight(start_proxy: StartProxy, scripted: Scr
             await crowd.join(f"bob-{number}", "bob")
         await crowd.join("carol-0", "carol")
         # Three of weight 3 are less than two of weight 1.
+        assert await crowd.status("bob-1") == 503
         assert crowd.refused() == {"bob-1": 503}
 
 

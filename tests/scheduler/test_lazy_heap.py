@@ -169,9 +169,9 @@ def test_a_sweep_keeps_the_order() -> None:
     counting.heap.add(items[40])
     assert entries(counting.heap) == 6
     order = []
-    while (item := counting.heap.first()) is not None:
-        order.append(item)
-        counting.heap.discard(item)
+    while (first := counting.heap.first()) is not None:
+        order.append(first)
+        counting.heap.discard(first)
     assert order == [*items[:5], items[40]]
 
 
