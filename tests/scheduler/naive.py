@@ -37,6 +37,8 @@ class NaiveNode:
     in_debt: bool = False
     largest_course: int = 0
     course_at_dispatch: int = 0
+    leaving: bool = False
+    old_bound: float = 0.0
 
     @property
     def settled(self) -> float:
@@ -77,6 +79,7 @@ class NaiveRequest:
     held: int = 0
     metered: int = 0
     course: int = 0
+    path: tuple[NaiveNode, ...] = ()
 
 
 class Naive:
@@ -105,6 +108,34 @@ class Naive:
     def flying(self, node: NaiveNode) -> list[NaiveRequest]:
         leaves = set(node.below())
         return [r for r in self.requests if r.place == "engine" and r.leaf in leaves]
+
+    def gone(self) -> list[NaiveNode]:
+        """Takes out the nodes that have left the policy and have nothing to do any more."""
+        done = [n for n in self.root.below() if n.leaving and not n.children and not self.queued(n) + self.flying(n)]
+        for node in done:
+            assert node.parent is not None
+            stood = self.bound(node.parent)
+            node.parent.children.remove(node)
+            if stood > self.bare_bound(node.parent):
+                node.parent.old_bound = stood
+        return done + self.gone() if done else []
+
+    def reweigh(self, node: NaiveNode, weight: int) -> None:
+        """What was charged stays as it is; only new charges count by the new weight."""
+        assert node.parent is not None
+        if weight == node.weight:
+            return
+        stood, key = self.bound(node.parent), self.key(node)
+        node.base, node.charged, node.weight = node.settled, 0, weight
+        node.parent.old_bound = max(stood, self.bare_bound(node.parent)) + abs(self.key(node) - key)
+
+    def retire(self, node: NaiveNode) -> None:
+        for each in node.below():
+            each.leaving = True
+
+    def transfer(self, request: NaiveRequest, leaf: NaiveNode) -> None:
+        request.leaf = leaf
+        self.look_again()
 
     def in_flight(self, node: NaiveNode) -> int:
         return sum(r.sequences for r in self.flying(node))
@@ -160,17 +191,19 @@ class Naive:
         return parent.last_left.settled if parent.last_left is not None else -math.inf
 
     def look_again(self) -> None:
-        """Nodes become active and are lifted, or stop being active."""
-        for node in list(self.root.below())[1:]:
-            wants = self.may_be_active(node)
-            if wants and not node.active:
+        """Nodes become active and are lifted, then others stop being active."""
+        nodes = list(self.root.below())[1:]
+        for node in nodes:
+            if not node.active and self.may_be_active(node):
                 lifted = self.mark(node)
                 if lifted > node.settled:
                     node.base, node.charged = lifted, 0
-            elif node.active and not wants:
+                node.active = True
+        for node in nodes:
+            if node.active and not self.may_be_active(node):
                 assert node.parent is not None
                 node.parent.last_left = node
-            node.active = wants
+                node.active = False
 
     def head(self) -> NaiveRequest | None:
         node = self.root
@@ -328,5 +361,13 @@ class Naive:
         return max(keys) - min(keys) if keys else 0.0
 
     def bound(self, node: NaiveNode) -> float:
+        """What stood before a change of weights stands until all children are within the new one."""
+        keys = [self.key(child) for child in self.active_children(node)]
+        bound = self.bare_bound(node)
+        if keys and max(self.key(child) for child in node.children) - min(keys) <= bound:
+            node.old_bound = 0.0
+        return max(bound, node.old_bound)
+
+    def bare_bound(self, node: NaiveNode) -> float:
         lightest = min((child.weight for child in node.children), default=1)
         return node.largest_course / (lightest * MICRO)

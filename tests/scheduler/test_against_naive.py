@@ -86,6 +86,7 @@ class Comparison(RuleBasedStateMachine):
     """Drives both with the same operations."""
 
     now = 0.0
+    moves = 0
 
     @initialize(tree=TREE, cost=COST, prediction=st.sampled_from(Prediction))
     def build(self, tree: tuple[Sketch, ...], cost: Cost, prediction: Prediction) -> None:
@@ -151,7 +152,8 @@ class Comparison(RuleBasedStateMachine):
         copies=st.sampled_from([1, 1, 2, 4]),
     )
     def enqueue(self, which: int, prompt: int, longest: int, sequences: int, exact: bool, copies: int) -> None:
-        leaf = self.leaves[which % len(self.leaves)]
+        leaves = [leaf for leaf in self.leaves if not leaf.leaving]
+        leaf = leaves[which % len(leaves)]
         for _ in range(copies):
             core = Request(self.core_leaf(leaf), prompt, longest, sequences=sequences, prompt_exact=exact)
             naive = NaiveRequest(leaf, prompt, longest, sequences, exact)
@@ -233,6 +235,58 @@ class Comparison(RuleBasedStateMachine):
         self.core.cancel(pair.core)
         self.naive.cancel(pair.naive)
 
+    @rule(which=st.integers(0, 99), weight=st.sampled_from([1, 2, 5]))
+    def reweigh(self, which: int, weight: int) -> None:
+        naive = list(self.nodes)[which % len(self.nodes)]
+        self.core.reweigh(self.nodes[naive], weight)
+        self.naive.reweigh(naive, weight)
+
+    @rule(which=st.integers(0, 99), most=st.sampled_from([None, 1, 3]))
+    def limit(self, which: int, most: int | None) -> None:
+        naive = list(self.nodes)[which % len(self.nodes)]
+        self.core.limit(self.nodes[naive], Limits(most, naive.tokens_per_minute))
+        naive.max_in_flight = most
+        self.naive.look_again()
+
+    def tenants(self) -> list[NaiveNode]:
+        return [leaf for leaf in self.leaves if not leaf.learns_with_parent and not leaf.leaving]
+
+    @precondition(lambda self: len(self.tenants()) > 1)
+    @rule(which=st.integers(0, 99))
+    def remove(self, which: int) -> None:
+        naive = self.tenants()[which % len(self.tenants())]
+        self.core.retire(self.nodes[naive])
+        self.naive.retire(naive)
+        self.note_gone()
+
+    @precondition(lambda self: self.tenants())
+    @rule(which=st.integers(0, 99), where=st.integers(0, 99), weight=st.sampled_from([1, 4]))
+    def move(self, which: int, where: int, weight: int) -> None:
+        old = self.tenants()[which % len(self.tenants())]
+        parents = [self.naive.root, *(node for node in self.nodes if self.may_hold_tenants(node))]
+        parent = parents[where % len(parents)]
+        self.moves += 1
+        name = f"moved {self.moves} {old.name}"
+        new = self.naive.add(NaiveNode(name, parent, weight))
+        parent_node = self.core.root if parent is self.naive.root else self.nodes[parent]
+        self.nodes[new] = self.core.add_node(name, parent_node, weight=weight)
+        self.leaves.append(new)
+        for pair in [pair for pair in self.queued() if pair.naive.leaf is old]:
+            self.core.transfer(pair.core, self.nodes[new])
+            self.naive.transfer(pair.naive, new)
+        self.core.retire(self.nodes[old])
+        self.naive.retire(old)
+        self.note_gone()
+
+    def may_hold_tenants(self, node: NaiveNode) -> bool:
+        return bool(node.children) and not node.leaving and not any(child.learns_with_parent for child in node.children)
+
+    def note_gone(self) -> None:
+        for naive in self.naive.gone():
+            node = self.nodes.pop(naive)
+            assert node not in set(self.core.nodes())
+            self.leaves = [leaf for leaf in self.leaves if leaf is not naive]
+
     @rule(quarter_seconds=st.integers(1, 250))
     def let_time_pass(self, quarter_seconds: int) -> None:
         target = self.now + quarter_seconds / 4
@@ -255,6 +309,7 @@ class Comparison(RuleBasedStateMachine):
 
     @invariant()
     def both_agree(self) -> None:
+        self.note_gone()
         self.pairs = [pair for pair in self.pairs if pair.naive.place != "over"]
         self.core.check()
         assert self.core.next_change() == self.naive.next_change()

@@ -27,13 +27,16 @@ class Scheduler:
         prediction: Prediction = Prediction.MEAN,
         clock: Callable[[], float],
         before_activity: Callable[[Node], None] | None = None,
+        after_removal: Callable[[Node], None] | None = None,
     ) -> None:
-        """`before_activity` is told each node that is about to become active or to stop being so."""
+        """`before_activity` is told each node that is about to become active or to stop being so, `after_removal`
+        each one that is no longer in the tree."""
         self.cost = cost or Cost()
         self.prediction = prediction
         self.root = Node("", None)
         self._clock = clock
         self._before_activity = before_activity or (lambda _node: None)
+        self._after_removal = after_removal or (lambda _node: None)
         self._outputs = RecentMean(POD_SAMPLES)
         self._arrivals = 0
         # Nodes with work that only wait for their token bucket, the first to be free first.
@@ -76,6 +79,58 @@ class Scheduler:
         node = Node(name, parent, weight=weight, limits=limits, transient=transient, now=self._clock())
         parent.children[name] = node
         return node
+
+    def reweigh(self, node: Node, weight: int) -> None:
+        """Gives a node another weight. Counters are kept; the bound that stood stands until it is met anew."""
+        parent = node.parent
+        if parent is None or weight == node.weight:
+            return
+        key, bound = node.key, max(self._bound(parent), parent.old_bound)
+        if node.active:
+            # For who follows its share, it leaves with the old weight and comes back with the new one.
+            self._before_activity(node)
+            node.active = False
+            node.reweigh(weight)
+            self._before_activity(node)
+            node.active = True
+        else:
+            node.reweigh(weight)
+        parent.by_key.lowered(node)
+        parent.old_bound = max(bound, self._bound(parent)) + abs(node.key - key)
+
+    def limit(self, node: Node, limits: Limits) -> None:
+        """Gives a node other limits."""
+        if limits != node.limits:
+            node.set_limits(limits, self._clock())
+            self._refresh(node)
+
+    def retire(self, node: Node) -> None:
+        """Takes a node out of the policy: what is queued and in flight below it is finished under its last weight,
+        then it goes. Its name is free at once; nothing new may be queued on it."""
+        parent = node.parent
+        if parent is None:
+            raise ValueError("the root can't be retired")
+        del parent.children[node.name]
+        parent.idle.discard(node)
+        node.name, node.leaving = f"{node.name} (leaving, {node.serial})", True
+        parent.children[node.name] = node
+        for order in (parent.by_key, parent.by_arrival):
+            order.lowered(node)
+        for child in list(node.children.values()):
+            self.retire(child)
+        self._forget(node)
+
+    def transfer(self, request: Request, leaf: Node) -> None:
+        """Puts a queued request on another leaf, in order of arrival."""
+        self._expect(request, State.QUEUED)
+        old, request.leaf = request.leaf, leaf
+        del old.queue[request.arrival]
+        self._insert(request)
+        if leaf.parent is not None:
+            leaf.parent.idle.discard(leaf)
+        self._refresh(leaf)
+        self._refresh(old)
+        self._forget(old)
 
     def enqueue(self, request: Request) -> None:
         """Puts a new request at the end of its leaf's queue."""
@@ -172,11 +227,7 @@ class Scheduler:
         """The engine did not take the request: back to its place at the head of its queue, uncharged."""
         self._undo(request)
         request.state = State.QUEUED
-        queue = request.leaf.queue
-        earlier = list(self._first_arrivals(queue, request.arrival))
-        queue[request.arrival] = request
-        for arrival in (request.arrival, *reversed(earlier)):
-            queue.move_to_end(arrival, last=False)
+        self._insert(request)
         self._refresh(request.leaf)
 
     def next_change(self) -> float | None:
@@ -189,13 +240,23 @@ class Scheduler:
         4.3): H is the largest value so far of the cost of the longest course of all that was in flight at once.
         """
         keys = [child.key for child in node.children.values() if child.active]
+        bound = self._bound(node)
+        if node.old_bound and keys:
+            # Also those count that are not active now: above the mark they come back as they are.
+            spread = max(child.key for child in node.children.values()) - min(keys)
+            if spread <= bound:
+                node.old_bound = 0.0
+        return Gap(max(keys) - min(keys) if keys else 0.0, max(bound, node.old_bound), len(keys))
+
+    @staticmethod
+    def _bound(node: Node) -> float:
         lightest = min((child.weight for child in node.children.values()), default=1)
-        return Gap(max(keys) - min(keys) if keys else 0.0, node.peak_worst / (lightest * MICRO), len(keys))
+        return node.peak_worst / (lightest * MICRO)
 
     def _start(self, request: Request) -> None:
         leaf = request.leaf
         del leaf.queue[request.arrival]
-        request.path = leaf.path
+        request.path, request.cost = leaf.path, self.cost
         longest = -(-request.max_output_tokens // request.sequences)
         guess = predict(self.prediction, leaf.outputs, self._outputs, longest)
         request.predicted_tokens = min(guess * request.sequences, request.max_output_tokens)
@@ -225,14 +286,14 @@ class Scheduler:
     def _post(self, request: Request) -> None:
         """Brings what the request's path carries in line with what is known of it now."""
         output = max(request.output_tokens, request.predicted_tokens)
-        cached, sequences = request.cached_tokens, request.sequences
-        expected = self.cost(request.prompt_tokens, output, cached_tokens=cached, sequences=sequences)
+        cached, sequences, cost = request.cached_tokens, request.sequences, request.cost
+        expected = cost(request.prompt_tokens, output, cached_tokens=cached, sequences=sequences)
         charged = 0
         if request.confirmed:
             # An estimated prompt is not charged yet: `settled` could not take it back.
             prompt = request.prompt_tokens if request.prompt_exact else 0
             exact = request.output_exact_tokens
-            charged = self.cost(prompt, exact, cached_tokens=cached, sequences=sequences)
+            charged = cost(prompt, exact, cached_tokens=cached, sequences=sequences)
         charged = max(charged, request.charged)
         self._post_difference(
             request,
@@ -260,7 +321,7 @@ class Scheduler:
 
     def _post_worst(self, request: Request) -> None:
         longest = max(request.max_output_tokens, request.output_tokens, request.predicted_tokens)
-        worst = self.cost(request.prompt_tokens, longest, sequences=request.sequences)
+        worst = request.cost(request.prompt_tokens, longest, sequences=request.sequences)
         starts = request.state is State.QUEUED
         if worst == request.worst and not starts:
             return
@@ -346,18 +407,46 @@ class Scheduler:
             self._overdrawn.discard(node)
             self._refresh(node)
 
-    def _forget(self, leaf: Node) -> None:
-        """Drops transient leaves without work that a lift would recreate as they are."""
-        parent = leaf.parent
-        if parent is None or not leaf.transient or leaf.queue or leaf.in_flight:
+    def _forget(self, node: Node) -> None:
+        """Drops nodes without work: those that left the policy, and transient leaves that a lift would recreate as
+        they are."""
+        while (parent := node.parent) is not None and not (node.queue or node.in_flight or node.children):
+            if parent.children.get(node.name) is not node:
+                return
+            if node.leaving:
+                bound = max(self._bound(parent), parent.old_bound)
+                self._remove(node, parent)
+                if bound > self._bound(parent):
+                    parent.old_bound = bound
+                node = parent
+                continue
+            if node.transient:
+                parent.idle.add(node)
+                self._forget_paid_off(parent)
             return
-        parent.idle.add(leaf)
+
+    def _forget_paid_off(self, parent: Node) -> None:
         while (node := parent.idle.first()) is not None:
             mark = self._mark(node)
             if mark is None or node.settled > mark:
                 break
-            parent.idle.discard(node)
-            del parent.children[node.name]
+            self._remove(node, parent)
+
+    def _remove(self, node: Node, parent: Node) -> None:
+        parent.idle.discard(node)
+        del parent.children[node.name]
+        self._after_removal(node)
+
+    def _insert(self, request: Request) -> None:
+        """Into its leaf's queue, in order of arrival."""
+        queue = request.leaf.queue
+        if not queue or next(reversed(queue)) < request.arrival:
+            queue[request.arrival] = request
+            return
+        earlier = list(self._first_arrivals(queue, request.arrival))
+        queue[request.arrival] = request
+        for arrival in (request.arrival, *reversed(earlier)):
+            queue.move_to_end(arrival, last=False)
 
     @staticmethod
     def _first_arrivals(queue: OrderedDict[int, Request], before: int) -> Iterator[int]:

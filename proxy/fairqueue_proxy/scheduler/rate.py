@@ -20,6 +20,12 @@ class TokenBucket:
         """Takes tokens out; a negative number puts them back."""
         self._paid_until = max(self._paid_until, now) + tokens * self._seconds_per_token
 
+    def change_rate(self, tokens_per_minute: int, now: float) -> None:
+        """What was taken and not yet paid stays the same number of tokens."""
+        owed = max(self._paid_until - now, 0.0) / self._seconds_per_token
+        self._seconds_per_token = WINDOW_SECONDS / tokens_per_minute
+        self._paid_until = now + owed * self._seconds_per_token
+
     @property
     def ready_at(self) -> float:
         """The instant from which on the bucket is not in debt."""

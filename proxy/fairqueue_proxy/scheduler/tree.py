@@ -8,12 +8,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import count
 
-from fairqueue_proxy.scheduler.cost import MICRO
+from fairqueue_proxy.scheduler.cost import MICRO, Cost
 from fairqueue_proxy.scheduler.lazy_heap import LazyHeap
 from fairqueue_proxy.scheduler.prediction import TENANT_SAMPLES, RecentMean
 from fairqueue_proxy.scheduler.rate import TokenBucket
 
 _serials = count()
+_DEFAULT_COST = Cost()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class Request:
     worst: int = 0
     metered_tokens: int = 0
     confirmed: bool = False
+    # Set at dispatch, and kept whatever becomes of the tree and of the cost function meanwhile.
     path: tuple["Node", ...] = ()
+    cost: Cost = _DEFAULT_COST
 
 
 class Node:
@@ -81,8 +84,10 @@ class Node:
         "idle",
         "in_flight",
         "last_left",
+        "leaving",
         "limits",
         "name",
+        "old_bound",
         "outputs",
         "parent",
         "peak_worst",
@@ -111,6 +116,8 @@ class Node:
         self.weight = weight
         self.limits = limits
         self.transient = transient
+        # Taken out of the policy: it goes as soon as nothing below it is queued or in flight.
+        self.leaving = False
         self.serial = next(_serials)
         self.children: dict[str, Node] = {}
         self.queue: OrderedDict[int, Request] = OrderedDict()
@@ -130,6 +137,8 @@ class Node:
         # Cost of the longest course that the requests in flight below may take, and its largest value so far (H).
         self.worst = 0
         self.peak_worst = 0
+        # What stood for the children before a change of weights, until they are within the new bound.
+        self.old_bound = 0.0
         # The parent's `worst` at this node's last dispatch, with what is now known to be longer below this node.
         self.reach = 0
         # Active children, in three orders, and the one that last stopped being active.
@@ -187,6 +196,21 @@ class Node:
         """Raises `settled` to exactly this; what is reserved stays."""
         self._base = settled
         self._charged = 0
+
+    def reweigh(self, weight: int) -> None:
+        """What was charged so far stays as it is; what is reserved counts by the new weight from now on."""
+        self.lift_to(self.settled)
+        self.weight = weight
+
+    def set_limits(self, limits: Limits, now: float) -> None:
+        """A debt of tokens is kept."""
+        rate, self.limits = limits.tokens_per_minute, limits
+        if rate is None:
+            self.bucket = None
+        elif self.bucket is None:
+            self.bucket = TokenBucket(rate, now)
+        else:
+            self.bucket.change_rate(rate, now)
 
     def post_worst(self, cost: int) -> None:
         """Adds to the cost of the longest course of what is in flight below; its peak is H of the bound."""
