@@ -18,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 1: there is no proxy at that address."""
+    """Exit code 1: there is no proxy at that address; 2: it is no address."""
+    host, _, port = args.local.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        print(f"fairqueue drain: --local {args.local}: must be HOST:PORT, e.g. 127.0.0.1:9821", file=sys.stderr)
+        return 2
     connection = http.client.HTTPConnection(args.local, timeout=5)
     try:
         connection.request("POST", "/-/drain")

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fairqueue_api import Document, PolicyError, SecretDirectory, load_policy, render
-from fairqueue_proxy.proxy import Address, Proxy
+from fairqueue_proxy.proxy import Address, CannotListen, Proxy
 from fairqueue_proxy.request_log import configure
 
 HELP = """Run the proxy in front of one model server.
@@ -39,12 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until told to go. Exit code 2: bad input, in one line on standard error."""
+    given = {"--listen": args.listen, "--admin": args.admin, "--local": args.local}
     try:
-        addresses = [
-            _address(args.listen, "--listen"),
-            _address(args.admin, "--admin"),
-            _address(args.local, "--local"),
-        ]
+        addresses = [_address(text, option) for option, text in given.items()]
         if addresses[2].host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(f"--local {args.local}: must be on loopback, e.g. 127.0.0.1:9821")
         engine = _engine(args.engine)
@@ -56,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     configure()
     try:
         return _loop_runner()(_serve(document, engine, addresses))
-    except OSError as error:
-        print(f"fairqueue serve: can't listen: {error.strerror}: choose another address", file=sys.stderr)
+    except CannotListen as error:
+        option = next(option for option, each in zip(given, addresses, strict=True) if each is error.address)
+        print(f"fairqueue serve: {option} {given[option]}: {error}: choose another address", file=sys.stderr)
         return 2
 
 
@@ -107,7 +105,7 @@ async def _serve(document: Document, engine: Address, addresses: list[Address]) 
 
 def _address(text: str, option: str) -> Address:
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{option} {text}: must be HOST:PORT, e.g. 127.0.0.1:8080")
     return Address(host.strip("[]") or "0.0.0.0", int(port))
 

@@ -29,17 +29,51 @@ Seconds = Annotated[float, Between(0, 3600)]
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """`port` is the one that clients know; a standalone proxy is told where its engine is."""
+    """`port` is the one that clients know; a standalone proxy is told where its engine is. `api_key` is sent to the
+    engine in place of the client's: the only secret that a document holds in clear."""
 
-    kind: Literal["TGI", "LlamaCpp", "OpenAI"]
+    kind: Literal["TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI"]
     port: Annotated[int, Between(1, 65_535)] | None
+    api_key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One way to know a client; `header` is in lower case.
+
+    An API key names its tenant by digest. A trusted header names an identity, and is believed only from TCP peers in
+    `trusted_cidrs` (empty for API keys).
+    """
+
+    name: str
+    type: Literal["APIKey", "Header"]
+    header: str
+    trusted_cidrs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """Headers that may carry a key, lower case, in the order in which they are tried."""
+    """Sources in the order in which they are tried, and what becomes of a request that none of them identifies."""
 
-    api_key_headers: tuple[str, ...]
+    on_unidentified: Literal["Reject", "Anonymous"]
+    sources: tuple[SourceSettings, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectSettings:
+    """An identity, as a source other than API keys verifies it."""
+
+    source: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """None: bounded by the pod's limits only. `tokens_per_minute` counts prompt and output."""
+
+    max_in_flight: PositiveCount | None
+    max_queued: Count | None
+    tokens_per_minute: PositiveCount | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +85,25 @@ class GroupSettings:
 
 @dataclass(frozen=True, slots=True)
 class TenantSettings:
-    """`max_in_flight` and `max_queued` of None: bounded by the pod's limits only."""
+    """`fair_within` of `User`: the tenant's share is split among the users that its requests name."""
 
     name: str
     group: str | None
     weight: Weight
-    max_in_flight: PositiveCount | None
-    max_queued: Count | None
+    fair_within: Literal["None", "User"]
+    limits: LimitSettings
+    subjects: tuple[SubjectSettings, ...]
     # A digest of a guessable key can be searched for: digests stay out of logs.
     key_digests: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousSettings:
+    """The class of those who belong to no tenant; `per_identity`: one leaf for each verified identity."""
+
+    weight: Weight
+    per_identity: bool
+    limits: LimitSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +133,16 @@ class QueueSettings:
     max_bytes: PositiveCount
     max_bytes_per_tenant: PositiveCount
     max_body_bytes: PositiveCount
+    hold_headers_seconds: Seconds
     timeout_seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True)
 class BackpressureSettings:
-    """None: as the engine reports, else learned."""
+    """None: as the engine reports, else learned. `scrape_interval_seconds` is the shortest time between two looks at
+    what the engine reports."""
 
+    scrape_interval_seconds: Seconds
     max_requests: PositiveCount | None
     max_tokens: PositiveCount | None
     max_prefill_tokens: PositiveCount | None
@@ -113,10 +160,12 @@ class Document:
     schema: Literal[1]
     policy: str
     revision: str
+    mode: Literal["Enforce", "Observe"]
     engine: EngineSettings
     identity: IdentitySettings
     groups: tuple[GroupSettings, ...]
     tenants: tuple[TenantSettings, ...]
+    anonymous: AnonymousSettings | None
     cost: CostSettings
     queue: QueueSettings
     backpressure: BackpressureSettings

@@ -14,8 +14,10 @@ from .document import (
     EngineSettings,
     GroupSettings,
     IdentitySettings,
+    LimitSettings,
     QuadraticSettings,
     QueueSettings,
+    SourceSettings,
     TenantSettings,
     revision_of,
 )
@@ -37,16 +39,19 @@ def render(policy: "FairnessPolicy", secrets: SecretSource | None) -> Document:
         schema=SCHEMA,
         policy=f"{policy.metadata.namespace}/{policy.metadata.name}",
         revision="",
-        engine=EngineSettings(spec.engine.kind, spec.engine.port),
-        identity=IdentitySettings(_headers(spec)),
+        mode=spec.mode,
+        engine=EngineSettings(spec.engine.kind, spec.engine.port, None),
+        identity=IdentitySettings(spec.identity.on_unidentified, _sources(spec)),
         groups=tuple(
             GroupSettings(group.name, group.parent, group.weight)
             for group in sorted(spec.groups, key=lambda group: group.name)
         ),
         tenants=_tenants(spec.tenants, _Keys(policy, secrets)),
+        anonymous=None,
         cost=_cost(spec.cost),
         queue=_queue(spec.queue),
         backpressure=BackpressureSettings(
+            0.5,
             spec.backpressure.max_requests, spec.backpressure.max_tokens, spec.backpressure.max_prefill_tokens
         ),
         drain=DrainSettings(parse_duration(spec.drain.timeout)),
@@ -92,8 +97,9 @@ def _tenants(tenants: "list[Tenant]", keys: _Keys) -> tuple[TenantSettings, ...]
             name=tenant.name,
             group=tenant.group,
             weight=tenant.weight,
-            max_in_flight=tenant.limits.max_in_flight,
-            max_queued=tenant.limits.max_queued,
+            fair_within=tenant.fair_within,
+            limits=LimitSettings(tenant.limits.max_in_flight, tenant.limits.max_queued, None),
+            subjects=(),
             key_digests=keys.digests(index, tenant),
         )
         for index, tenant in enumerate(tenants)
@@ -103,9 +109,12 @@ def _tenants(tenants: "list[Tenant]", keys: _Keys) -> tuple[TenantSettings, ...]
     return tuple(sorted(rendered, key=lambda tenant: tenant.name))
 
 
-def _headers(spec: "Spec") -> tuple[str, ...]:
-    headers = [source.api_key.header.lower() for source in spec.identity.sources if source.api_key]
-    return tuple(dict.fromkeys(headers))
+def _sources(spec: "Spec") -> tuple[SourceSettings, ...]:
+    return tuple(
+        SourceSettings(source.name, source.type, source.api_key.header.lower(), ())
+        for source in spec.identity.sources
+        if source.api_key
+    )
 
 
 def _cost(cost: "Cost") -> CostSettings:
@@ -135,5 +144,6 @@ def _queue(queue: "Queue") -> QueueSettings:
         max_bytes=queue.max_bytes,
         max_bytes_per_tenant=queue.max_bytes_per_tenant,
         max_body_bytes=queue.max_body_bytes,
+        hold_headers_seconds=5.0,
         timeout_seconds=parse_duration(queue.timeout),
     )

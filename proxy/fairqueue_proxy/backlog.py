@@ -55,6 +55,11 @@ class Backlog:
     def __repr__(self) -> str:
         return f"<Backlog {self.queued} queued, {self.held_bytes} bytes>"
 
+    @property
+    def waits(self) -> bool:
+        """Somebody waits, or still sends its body."""
+        return any(self._waiting.values())
+
     def queued_of(self, node: Node) -> int:
         """Queued requests of a node and all below it."""
         return self._loads[node].requests

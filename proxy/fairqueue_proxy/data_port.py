@@ -66,7 +66,7 @@ class DataPort:
         self._clock = clock
         self._random = random_source
         self._stream_pace = StreamPace()
-        self._key_headers = document.identity.api_key_headers
+        self._key_headers = tuple(source.header for source in document.identity.sources)
         self._withheld = frozenset(name.encode() for name in (*engine.stripped_headers, *self._key_headers))
         self.without_tenant: Counter[Outcome] = Counter()
 

@@ -36,7 +36,7 @@ class Dispatcher:
         self.sizes = PromptSizes()
         self.drift_tokens = {"under": 0, "over": 0}
         self.malformed_events = 0
-        self.idle_capacity_seconds = 0.0
+        self._idle_seconds = 0.0
         self._idle_since: float | None = None
         self._clock = clock
         self._random = random_source
@@ -56,6 +56,11 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Requests in the engine; each sequence counts."""
         return self.scheduler.root.in_flight
+
+    @property
+    def idle_capacity_seconds(self) -> float:
+        """Time so far in which somebody waited for whom something was free."""
+        return self._idle_seconds + (self._clock() - self._idle_since if self._idle_since is not None else 0.0)
 
     def receive(self, job: Job, size_bytes: int) -> None:
         """Bytes of a body that is being received have come.
@@ -228,7 +233,7 @@ class Dispatcher:
     def _note_idle(self, now: float) -> None:
         """Counts the time in which somebody waits for whom something is free."""
         if self._idle_since is not None:
-            self.idle_capacity_seconds += now - self._idle_since
+            self._idle_seconds += now - self._idle_since
         waits = self.scheduler.head() is not None
         free = all(budget.free for budget in self.capacity.budgets)
         self._idle_since = now if waits and free else None

@@ -1,9 +1,9 @@
 """Going away without losing a request.
 
 A drain begins with a flag (`/-/drain`, or SIGTERM). Requests are still taken until none has come for a while,
-because those who balance load hear of it late; then new ones are refused. It is over when nothing is queued or in
-flight, or when the window has passed. What can't finish in the window at the pace of late is refused first, from
-whoever has most queued.
+because those who balance load hear of it late; then new ones are refused. It is over when nothing is being received,
+queued or in flight, or when the window has passed. What can't finish in the window at the pace of late is refused
+first, from whoever has most queued.
 """
 
 import asyncio
@@ -88,11 +88,13 @@ class Drain:
         while True:
             left = self._begun_at + self._window_seconds - self._clock()
             if left <= 0:
+                # Who waits for the end may stop the engine now.
+                self._refusing = True
                 while self._dispatcher.refuse_newest(self._refused()):
                     pass
                 break
             if self._refuses():
-                if not self._dispatcher.jobs:
+                if not (self._dispatcher.jobs or self._dispatcher.backlog.waits):
                     break
                 self._refuse_hopeless(left)
             await asyncio.sleep(LOOK_SECONDS)

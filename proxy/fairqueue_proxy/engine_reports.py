@@ -41,6 +41,10 @@ def _no_report(_body: bytes) -> EngineReport:
     return EngineReport()
 
 
+# Other values, such as NaN or +Inf, are no numbers to add to.
+_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\S)"
+
+
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
     """Where an engine kind tells what. Gauge names are those of its /metrics; None: it has none."""
@@ -56,19 +60,14 @@ class ReportPaths:
         text (TGI before its first request) there is none."""
         if name is None or not metrics:
             return None
-        values = re.findall(
-            rb"^" + re.escape(name.encode()) + rb"(?:\{[^}\n]*\})? ([-+0-9.eE]+)", metrics, re.MULTILINE
-        )
-        try:
-            return sum(float(value) for value in values)
-        except ValueError:
-            return None
+        series = rb"^" + re.escape(name.encode()) + rb"(?:\{[^}\n]*\})? (" + _NUMBER + rb")"
+        return sum(float(value) for value in re.findall(series, metrics, re.MULTILINE))
 
     def with_our_queue(self, metrics: bytes, queued: int) -> bytes:
         """The engine's /metrics with our queue added to its waiting gauge: who scales by it still sees the demand."""
         if self.waiting_gauge is None or not queued:
             return metrics
-        pattern = rb"^(" + re.escape(self.waiting_gauge.encode()) + rb"(?:\{[^}\n]*\})? )([-+0-9.eE]+)"
+        pattern = rb"^(" + re.escape(self.waiting_gauge.encode()) + rb"(?:\{[^}\n]*\})? )(" + _NUMBER + rb")"
         return re.sub(
             pattern, lambda match: match[1] + b"%g" % (float(match[2]) + queued), metrics, count=1, flags=re.MULTILINE
         )

@@ -5,6 +5,7 @@ the engine refuses connections, or it has just refused a request for want of roo
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -75,13 +76,17 @@ class EngineWatch:
         """Asks the engine once for its health, its limits when they are due, and its gauges."""
         try:
             status, _ = await self._upstream.get(self._paths.health, timeout_seconds=ANSWER_SECONDS)
-            was_healthy, self.healthy = self.healthy, status == 200
-            if self.healthy:
-                await self._read_limits(again=not was_healthy)
-                await self._read_gauges()
-        except (UpstreamError, OSError, ValueError):
+        except (UpstreamError, OSError):
             # It may be busy rather than dead: requests will tell.
             self.healthy = False
+            return
+        was_healthy, self.healthy = self.healthy, status == 200
+        if self.healthy:
+            # An engine without a report, or with a broken one, is none the worse for it.
+            with contextlib.suppress(UpstreamError, OSError):
+                await self._read_limits(again=not was_healthy)
+            with contextlib.suppress(UpstreamError, OSError):
+                await self._read_gauges()
 
     async def _read_limits(self, *, again: bool) -> None:
         now = self._clock()

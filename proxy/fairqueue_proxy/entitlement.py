@@ -25,7 +25,7 @@ class _Share:
 
 
 class Entitlement:
-    """Follows a scheduler's tree: give `before_activity` to the `Scheduler` and its root to `root`."""
+    """Follows a scheduler's tree: give `before_activity` and `after_removal` to the `Scheduler`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -48,6 +48,10 @@ class Entitlement:
             share.since = self._clock()
             share.entered_level = level
             siblings.active_weight += node.weight
+
+    def after_removal(self, node: Node) -> None:
+        """The node is no longer in the tree."""
+        self._shares.pop(node, None)
 
     def entitled(self, node: Node) -> float:
         """Millionths of a cost unit that the node was entitled to so far."""

@@ -84,7 +84,9 @@ async def relay_free(
     response = web.StreamResponse(status=sink.status)
     for name, value in client_headers(sink.headers):
         response.headers.add(name, value)
-    response.content_length = len(body)
+    if request.method != "HEAD":
+        # There the length would be that of a GET, which is not known.
+        response.content_length = len(body)
     writer, transport = await response.prepare(request), request.transport
     if writer is not None and transport is not None:
         Outflow(outflows, writer, transport).write(body)

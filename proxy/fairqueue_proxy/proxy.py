@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import resource
 import time
@@ -42,6 +43,14 @@ class Address:
 
     host: str
     port: int
+
+
+class CannotListen(Exception):
+    """An address that can't be listened on, and why."""
+
+    def __init__(self, address: Address, reason: str) -> None:
+        super().__init__(reason)
+        self.address = address
 
 
 def scheduler_cost(document: Document) -> Cost:
@@ -97,6 +106,7 @@ class Proxy:
             prediction=Prediction(document.cost.prediction),
             clock=clock,
             before_activity=self.entitlement.before_activity,
+            after_removal=self.entitlement.after_removal,
         )
         tenants = Tenants(document, scheduler)
         pressure, queue = document.backpressure, document.queue
@@ -142,7 +152,7 @@ class Proxy:
     async def start(self, listen: Address, admin: Address, local: Address) -> tuple[Address, Address, Address]:
         """Binds the three ports, the data port last, once the engine has been asked for its limits.
 
-        Returns the addresses in fact bound. Raises OSError when one can't be.
+        Returns the addresses in fact bound. Raises CannotListen when one can't be.
         """
         pod = await self._listen(
             web.AppRunner(self._admin.pod_app(), access_log=None, shutdown_timeout=STOP_SECONDS), admin
@@ -193,7 +203,14 @@ class Proxy:
         self._runners.append(runner)
         await runner.setup()
         site = web.TCPSite(runner, address.host, address.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            # The loop's own texts name the address once more; those of getaddrinfo have negative numbers.
+            number = error.errno or 0
+            raise CannotListen(address, os.strerror(number) if number > 0 else error.strerror or str(error)) from error
+        except UnicodeError as error:
+            raise CannotListen(address, "this can't be the name of a host") from error
         self._sites.append(site)
         host, port = runner.addresses[-1][:2]
         return Address(str(host), int(port))

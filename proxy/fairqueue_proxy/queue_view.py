@@ -53,8 +53,13 @@ def _behind(leaf: Node) -> list[str]:
         for node in leaf.path
         if node.parent is not None
         for sibling in node.parent.children.values()
-        if sibling is not node and sibling.active and (not node.active or sibling.key < node.key)
+        if sibling is not node and sibling.active and (not node.active or _rank(sibling) < _rank(node))
     )
+
+
+def _rank(node: Node) -> tuple[float, int, str]:
+    """What active siblings are ordered by."""
+    return node.key, node.head_arrival, node.name
 
 
 def _why(dispatcher: Dispatcher, job: Job, place: int, *, is_head: bool) -> str:
@@ -66,4 +71,4 @@ def _why(dispatcher: Dispatcher, job: Job, place: int, *, is_head: bool) -> str:
         return "its tenant is at its own limit"
     if is_head:
         return "next: waits until it fits into the engine"
-    return "others come first: their counters are smaller"
+    return "others come first: smaller counters, or equal ones and older requests"

@@ -41,9 +41,9 @@ class Tenants:
                 spec.name,
                 groups[spec.group] if spec.group is not None else None,
                 weight=spec.weight,
-                limits=Limits(max_in_flight=spec.max_in_flight),
+                limits=Limits(spec.limits.max_in_flight, spec.limits.tokens_per_minute),
             )
-            tenant = Tenant(spec.name, node, spec.max_queued)
+            tenant = Tenant(spec.name, node, spec.limits.max_queued)
             self.by_name[spec.name] = tenant
             for key_digest in spec.key_digests:
                 self._by_digest[key_digest] = tenant

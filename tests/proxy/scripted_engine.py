@@ -82,12 +82,18 @@ class Play:
 
 
 class ScriptedEngine:
-    """`info` is what the route that tells the limits says."""
+    """`info` is what the route that tells the limits says; `answers` has raw replies to what is no POST, by method and
+    path, before all others: None is no answer at all, for as long as the connection lasts."""
 
     def __init__(self, info: dict[str, Any]) -> None:
         self.info = info
         self.healthy = True
         self.metrics = b""
+        self.answers: dict[str, bytes | None] = {}
+        self.asked: list[bytes] = []
+        """The heads of all that was no POST."""
+        self.given_up = asyncio.Event()
+        """The proxy has closed a connection on which there was no answer."""
         self.port = 0
         self._plays: asyncio.Queue[Play] = asyncio.Queue()
         self._writers: list[asyncio.StreamWriter] = []
@@ -137,14 +143,23 @@ class ScriptedEngine:
                     self._plays.put_nowait(play)
                     await play.over.wait()
                     continue
-                writer.write(self._answer(head.split()[1].decode()))
+                self.asked.append(head)
+                answer = self._answer(*head.decode("latin-1").split()[:2])
+                if answer is None:
+                    with suppress(ConnectionError):
+                        await reader.read()
+                    self.given_up.set()
+                else:
+                    writer.write(answer)
                 # So that a request comes on a connection of its own, and is not sent again when that breaks.
                 writer.close()
                 return
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    def _answer(self, path: str) -> bytes:
+    def _answer(self, method: str, path: str) -> bytes | None:
+        if f"{method} {path}" in self.answers:
+            return self.answers[f"{method} {path}"]
         if path == "/metrics":
             return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + self.metrics
         if path in ("/info", "/props", "/v1/models"):

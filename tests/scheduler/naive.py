@@ -38,7 +38,9 @@ class NaiveNode:
     largest_course: int = 0
     course_at_dispatch: int = 0
     leaving: bool = False
-    old_bound: float = 0.0
+    # Lightest weights that there were, and what changes of weights moved keys by; until all are within the bound.
+    old_weights: list[int] = field(default_factory=list)
+    moved_by: float = 0.0
 
     @property
     def settled(self) -> float:
@@ -114,10 +116,10 @@ class Naive:
         done = [n for n in self.root.below() if n.leaving and not n.children and not self.queued(n) + self.flying(n)]
         for node in done:
             assert node.parent is not None
-            stood = self.bound(node.parent)
+            lightest = self.lightest(node.parent)
             node.parent.children.remove(node)
-            if stood > self.bare_bound(node.parent):
-                node.parent.old_bound = stood
+            if self.lightest(node.parent) > lightest:
+                node.parent.old_weights.append(lightest)
         return done + self.gone() if done else []
 
     def reweigh(self, node: NaiveNode, weight: int) -> None:
@@ -125,9 +127,11 @@ class Naive:
         assert node.parent is not None
         if weight == node.weight:
             return
-        stood, key = self.bound(node.parent), self.key(node)
+        key = self.key(node)
+        node.parent.old_weights.append(self.lightest(node.parent))
         node.base, node.charged, node.weight = node.settled, 0, weight
-        node.parent.old_bound = max(stood, self.bare_bound(node.parent)) + abs(self.key(node) - key)
+        node.parent.old_weights.append(self.lightest(node.parent))
+        node.parent.moved_by += abs(self.key(node) - key)
 
     def retire(self, node: NaiveNode) -> None:
         for each in node.below():
@@ -363,11 +367,13 @@ class Naive:
     def bound(self, node: NaiveNode) -> float:
         """What stood before a change of weights stands until all children are within the new one."""
         keys = [self.key(child) for child in self.active_children(node)]
-        bound = self.bare_bound(node)
+        bound = node.largest_course / (self.lightest(node) * MICRO)
         if keys and max(self.key(child) for child in node.children) - min(keys) <= bound:
-            node.old_bound = 0.0
-        return max(bound, node.old_bound)
+            node.old_weights, node.moved_by = [], 0.0
+        if not node.old_weights:
+            return bound
+        return node.largest_course / (min(node.old_weights) * MICRO) + node.moved_by
 
-    def bare_bound(self, node: NaiveNode) -> float:
-        lightest = min((child.weight for child in node.children), default=1)
-        return node.largest_course / (lightest * MICRO)
+    @staticmethod
+    def lightest(node: NaiveNode) -> int:
+        return min((child.weight for child in node.children), default=1)

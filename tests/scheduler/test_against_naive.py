@@ -274,6 +274,8 @@ class Comparison(RuleBasedStateMachine):
         for pair in [pair for pair in self.queued() if pair.naive.leaf is old]:
             self.core.transfer(pair.core, self.nodes[new])
             self.naive.transfer(pair.naive, new)
+        # It was lifted while its old self was still there: not to the mark that stands afterwards.
+        self.was_active |= {node for node in new.up() if node.active}
         self.core.retire(self.nodes[old])
         self.naive.retire(old)
         self.note_gone()

@@ -85,7 +85,7 @@ class Scheduler:
         parent = node.parent
         if parent is None or weight == node.weight:
             return
-        key, bound = node.key, max(self._bound(parent), parent.old_bound)
+        key, lightest = node.key, parent.lightest
         if node.active:
             # For who follows its share, it leaves with the old weight and comes back with the new one.
             self._before_activity(node)
@@ -96,7 +96,7 @@ class Scheduler:
         else:
             node.reweigh(weight)
         parent.by_key.lowered(node)
-        parent.old_bound = max(bound, self._bound(parent)) + abs(node.key - key)
+        parent.keep_bound(min(lightest, parent.lightest), abs(node.key - key))
 
     def limit(self, node: Node, limits: Limits) -> None:
         """Gives a node other limits."""
@@ -240,18 +240,15 @@ class Scheduler:
         4.3): H is the largest value so far of the cost of the longest course of all that was in flight at once.
         """
         keys = [child.key for child in node.children.values() if child.active]
-        bound = self._bound(node)
-        if node.old_bound and keys:
-            # Also those count that are not active now: above the mark they come back as they are.
-            spread = max(child.key for child in node.children.values()) - min(keys)
-            if spread <= bound:
-                node.old_bound = 0.0
-        return Gap(max(keys) - min(keys) if keys else 0.0, max(bound, node.old_bound), len(keys))
-
-    @staticmethod
-    def _bound(node: Node) -> float:
-        lightest = min((child.weight for child in node.children.values()), default=1)
-        return node.peak_worst / (lightest * MICRO)
+        gap = max(keys) - min(keys) if keys else 0.0
+        bound = node.peak_worst / (node.lightest * MICRO)
+        if not node.old_lightest:
+            return Gap(gap, bound, len(keys))
+        # Also those count that are not active now: above the mark they come back as they are.
+        if keys and max(child.key for child in node.children.values()) - min(keys) <= bound:
+            node.old_lightest, node.slack = 0, 0.0
+            return Gap(gap, bound, len(keys))
+        return Gap(gap, node.peak_worst / (node.old_lightest * MICRO) + node.slack, len(keys))
 
     def _start(self, request: Request) -> None:
         leaf = request.leaf
@@ -414,10 +411,10 @@ class Scheduler:
             if parent.children.get(node.name) is not node:
                 return
             if node.leaving:
-                bound = max(self._bound(parent), parent.old_bound)
+                lightest = parent.lightest
                 self._remove(node, parent)
-                if bound > self._bound(parent):
-                    parent.old_bound = bound
+                if parent.lightest > lightest:
+                    parent.keep_bound(lightest)
                 node = parent
                 continue
             if node.transient:

@@ -87,7 +87,7 @@ class Node:
         "leaving",
         "limits",
         "name",
-        "old_bound",
+        "old_lightest",
         "outputs",
         "parent",
         "peak_worst",
@@ -96,6 +96,7 @@ class Node:
         "reserved",
         "serial",
         "served",
+        "slack",
         "transient",
         "weight",
         "worst",
@@ -137,8 +138,10 @@ class Node:
         # Cost of the longest course that the requests in flight below may take, and its largest value so far (H).
         self.worst = 0
         self.peak_worst = 0
-        # What stood for the children before a change of weights, until they are within the new bound.
-        self.old_bound = 0.0
+        # What stands for the children after a change of weights until they are within the new bound: the lightest
+        # weight that there was (0: nothing stands), and what the changes themselves moved keys by.
+        self.old_lightest = 0
+        self.slack = 0.0
         # The parent's `worst` at this node's last dispatch, with what is now known to be longer below this node.
         self.reach = 0
         # Active children, in three orders, and the one that last stopped being active.
@@ -196,6 +199,16 @@ class Node:
         """Raises `settled` to exactly this; what is reserved stays."""
         self._base = settled
         self._charged = 0
+
+    @property
+    def lightest(self) -> int:
+        """The smallest weight among the children."""
+        return min((child.weight for child in self.children.values()), default=1)
+
+    def keep_bound(self, lightest: int, moved: float = 0.0) -> None:
+        """A change among the children: the bound by their `lightest` weight before it stands until it is met anew."""
+        self.old_lightest = min(lightest, self.old_lightest or lightest)
+        self.slack += moved
 
     def reweigh(self, weight: int) -> None:
         """What was charged so far stays as it is; what is reserved counts by the new weight from now on."""
