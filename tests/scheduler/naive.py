@@ -73,6 +73,7 @@ class NaiveRequest:
     arrival: int = -1
     place: str = "outside"
     cached: int = 0
+    cached_known: bool = False
     output: int = 0
     counted_output: int = 0
     predicted: int = 0
@@ -255,7 +256,10 @@ class Naive:
         """Charges what is certain, holds what is expected beyond it."""
         certain = 0
         if request.taken_by_engine:
-            certain = self.h(request, request.prompt if request.prompt_known else 0, request.counted_output)
+            prompt = request.prompt if request.prompt_known else 0
+            # Until the engine has told, all of it may turn out to have been cached.
+            cached = request.cached if request.cached_known else prompt
+            certain = self.cost(prompt, request.counted_output, cached, request.sequences)
         expected = self.h(request, request.prompt, max(request.output, request.predicted))
         charge = max(certain - request.charged, 0)
         request.charged += charge
@@ -302,7 +306,7 @@ class Naive:
         self.look_again()
 
     def prompt(self, request: NaiveRequest, tokens: int, cached: int) -> None:
-        request.prompt, request.cached = tokens, cached
+        request.prompt, request.cached, request.cached_known = tokens, cached, True
         request.prompt_known = request.taken_by_engine = True
         self.account(request)
         self.look_again()
@@ -315,7 +319,7 @@ class Naive:
         self.look_again()
 
     def finish(self, request: NaiveRequest, *, complete: bool) -> None:
-        request.prompt_known = request.taken_by_engine = True
+        request.prompt_known = request.taken_by_engine = request.cached_known = True
         request.counted_output, request.predicted = request.output, 0
         self.account(request)
         self.end(request)

@@ -172,10 +172,21 @@ class Scheduler:
             The request, now in flight, with its input and predicted output reserved; None if none is to start.
         """
         request = self.head()
-        if request is None or not fits(request):
+        if request is None:
+            return None
+        # Before the question whether it fits: engines reserve room for what is to come.
+        request.predicted_tokens = self._predict(request)
+        if not fits(request):
             return None
         self._start(request)
         return request
+
+    def start_out_of_turn(self, request: Request) -> None:
+        """Starts a queued request that has been served already, whatever the order says: for a scheduler that only
+        watches. The bound does not hold after it."""
+        self._expect(request, State.QUEUED)
+        request.predicted_tokens = self._predict(request)
+        self._start(request)
 
     def confirm(self, request: Request) -> None:
         """The engine has taken the request: what is known exactly turns from reservation into charge."""
@@ -186,8 +197,8 @@ class Scheduler:
     def prompt(self, request: Request, tokens: int, cached_tokens: int = 0) -> None:
         """The engine's own count of the prompt, and how many of these tokens it had cached."""
         self._expect(request, State.IN_FLIGHT)
-        request.prompt_tokens, request.cached_tokens, request.prompt_exact = tokens, cached_tokens, True
-        request.confirmed = True
+        request.prompt_tokens, request.cached_tokens = tokens, cached_tokens
+        request.prompt_exact = request.cached_known = request.confirmed = True
         self._post(request)
 
     def output(self, request: Request, tokens: int, *, exact: bool) -> None:
@@ -203,7 +214,7 @@ class Scheduler:
         """The end of a request in flight, whatever the end: all that was counted is charged, the rest of the
         reservation is dropped, the slot is free. Only a `complete` output teaches the prediction."""
         self._expect(request, State.IN_FLIGHT)
-        request.confirmed = request.prompt_exact = True
+        request.confirmed = request.prompt_exact = request.cached_known = True
         request.output_exact_tokens = request.output_tokens
         request.predicted_tokens = 0
         self._post(request)
@@ -254,15 +265,17 @@ class Scheduler:
         leaf = request.leaf
         del leaf.queue[request.arrival]
         request.path, request.cost = leaf.path, self.cost
-        longest = -(-request.max_output_tokens // request.sequences)
-        guess = predict(self.prediction, leaf.outputs, self._outputs, longest)
-        request.predicted_tokens = min(guess * request.sequences, request.max_output_tokens)
         self.root.in_flight += request.sequences
         for node in request.path:
             node.in_flight += request.sequences
         self._post(request)
         request.state = State.IN_FLIGHT
         self._refresh(leaf)
+
+    def _predict(self, request: Request) -> int:
+        longest = -(-request.max_output_tokens // request.sequences)
+        guess = predict(self.prediction, request.leaf.outputs, self._outputs, longest)
+        return min(guess * request.sequences, request.max_output_tokens)
 
     def _undo(self, request: Request) -> None:
         self._expect(request, State.IN_FLIGHT)
@@ -287,10 +300,11 @@ class Scheduler:
         expected = cost(request.prompt_tokens, output, cached_tokens=cached, sequences=sequences)
         charged = 0
         if request.confirmed:
-            # An estimated prompt is not charged yet: `settled` could not take it back.
+            # An estimated prompt is not charged yet, nor what a cached one would not cost: `settled` could not take
+            # it back.
             prompt = request.prompt_tokens if request.prompt_exact else 0
-            exact = request.output_exact_tokens
-            charged = cost(prompt, exact, cached_tokens=cached, sequences=sequences)
+            sure = cached if request.cached_known else prompt
+            charged = cost(prompt, request.output_exact_tokens, cached_tokens=sure, sequences=sequences)
         charged = max(charged, request.charged)
         self._post_difference(
             request,

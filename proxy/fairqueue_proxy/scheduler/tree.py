@@ -38,7 +38,8 @@ class State(enum.Enum):
 class Request:
     """One request as the scheduler sees it. Token counts are totals over all its `sequences`.
 
-    `prompt_tokens` is an estimate until `prompt_exact`. `max_output_tokens` is the longest output that it may
+    `prompt_tokens` is an estimate until `prompt_exact`, and how many of them were cached is known only when the engine
+    has told its own count (`cached_known`). `max_output_tokens` is the longest output that it may
     still have: its own limit, else what is left of the context.
     """
 
@@ -48,6 +49,7 @@ class Request:
     sequences: int = 1
     prompt_exact: bool = False
     cached_tokens: int = 0
+    cached_known: bool = False
     output_tokens: int = 0
     output_exact_tokens: int = 0
     predicted_tokens: int = 0
