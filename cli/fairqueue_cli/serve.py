@@ -4,13 +4,17 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
-from fairqueue_api import Document, PolicyError, SecretDirectory, load_policy, render
+from fairqueue_api import Document, PolicyError, SecretDirectory, parse_document, render
+from fairqueue_proxy.document_watch import DocumentWatch
 from fairqueue_proxy.proxy import Address, CannotListen, Proxy
 from fairqueue_proxy.request_log import configure
 
@@ -20,14 +24,33 @@ example:
   fairqueue serve --policy policy.yaml --secrets ./secrets --engine http://127.0.0.1:8000
 
 Clients send their key as `Authorization: Bearer KEY`; keys are read from DIR/<secret>/<key> as the policy names
-them. SIGTERM or Ctrl-C finishes what was taken (for at most the policy's drain.timeout); a second one ends at once."""
+them. Policy and keys are watched: a change comes into force at once, one that can't be used is logged and counted.
+SIGTERM or Ctrl-C finishes what was taken (for at most the policy's drain.timeout); a second one ends at once."""
+
+ENGINE_KINDS: Final = ("TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI")
+_NO_LIMIT_BYTES: Final = 1 << 60
+
+DOCUMENT: Final = "document.json"
+"""The rendered document's name in the folder that `--config` names."""
+
+log = logging.getLogger("fairqueue")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `fairqueue serve`."""
-    parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the FairnessPolicy to serve by")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--policy", type=Path, metavar="FILE", help="the FairnessPolicy to serve by")
+    what.add_argument(
+        "--config", type=Path, metavar="DIR", help=f"in a pod: where the rendered {DOCUMENT} is, or will be"
+    )
     parser.add_argument("--secrets", type=Path, metavar="DIR", help="where the API keys are: DIR/<secret>/<key>")
     parser.add_argument("--engine", required=True, metavar="URL", help="the model server, http://HOST:PORT")
+    parser.add_argument(
+        "--engine-kind", choices=ENGINE_KINDS, metavar="KIND", help=f"with --config: {', '.join(ENGINE_KINDS)}"
+    )
+    parser.add_argument(
+        "--last-good", type=Path, metavar="FILE", help="keep the last good document here, and start with it in need"
+    )
     parser.add_argument("--listen", default="0.0.0.0:8080", metavar="HOST:PORT", help="for clients (%(default)s)")
     parser.add_argument(
         "--admin", default="0.0.0.0:9820", metavar="HOST:PORT", help="metrics, health and readiness (%(default)s)"
@@ -45,18 +68,70 @@ def run(args: argparse.Namespace) -> int:
         if addresses[2].host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(f"--local {args.local}: must be on loopback, e.g. 127.0.0.1:9821")
         engine = _engine(args.engine)
-        secrets = SecretDirectory(args.secrets) if args.secrets is not None else None
-        document = render(load_policy(args.policy), secrets)
+        if args.config is not None and args.engine_kind is None:
+            raise ValueError(f"--config needs --engine-kind, one of {', '.join(ENGINE_KINDS)}")
+        source = _policy_source(args) if args.policy is not None else _config_source(args)
     except (PolicyError, ValueError) as error:
         print(f"fairqueue serve: {error}", file=sys.stderr)
         return 2
     configure()
+    for warning in source.warnings:
+        log.warning(warning)
     try:
-        return _loop_runner()(_serve(document, engine, addresses))
+        return _loop_runner()(_serve(source, engine, args, addresses))
     except CannotListen as error:
         option = next(option for option, each in zip(given, addresses, strict=True) if each is error.address)
         print(f"fairqueue serve: {option} {given[option]}: {error}: choose another address", file=sys.stderr)
         return 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where documents come from: what to watch, how to load it, and what was there at the start."""
+
+    paths: list[Path]
+    load: Callable[[], Document]
+    first: Document | None
+    warnings: list[str]
+
+
+def _policy_source(args: argparse.Namespace) -> _Source:
+    # A sidecar starts on a rendered document and never pays for this import.
+    from fairqueue_api import load_policy, policy_warnings
+
+    secrets = SecretDirectory(args.secrets) if args.secrets is not None else None
+
+    def load() -> Document:
+        return render(load_policy(args.policy), secrets)
+
+    policy = load_policy(args.policy)
+    warnings = [str(warning) for warning in policy_warnings(policy, str(args.policy))]
+    paths = [args.policy] if args.secrets is None else [args.policy, args.secrets]
+    return _Source(paths, load, render(policy, secrets), warnings)
+
+
+def _config_source(args: argparse.Namespace) -> _Source:
+    path = args.config / DOCUMENT
+
+    def load() -> Document:
+        try:
+            parsed = parse_document(path.read_bytes())
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from None
+        if parsed.unknown_fields:
+            log.warning("%s: fields that this version does not know: %s", path, ", ".join(parsed.unknown_fields))
+        return parsed.document
+
+    try:
+        return _Source([path], load, load(), [])
+    except (PolicyError, ValueError) as error:
+        warnings = [str(error)]
+    if args.last_good is None:
+        return _Source([path], load, None, warnings)
+    try:
+        return _Source([path], load, parse_document(args.last_good.read_bytes()).document, warnings)
+    except (PolicyError, OSError) as error:
+        return _Source([path], load, None, [*warnings, f"{args.last_good}: {error}"])
 
 
 def _loop_runner() -> Callable[..., int]:
@@ -67,8 +142,12 @@ def _loop_runner() -> Callable[..., int]:
     return uvloop.run
 
 
-async def _serve(document: Document, engine: Address, addresses: list[Address]) -> int:
-    proxy = Proxy(document, engine)
+async def _serve(source: _Source, engine: Address, args: argparse.Namespace, addresses: list[Address]) -> int:
+    proxy = Proxy(source.first, engine, engine_kind=args.engine_kind, memory_limit_bytes=_memory_limit_bytes())
+    watch = DocumentWatch(source.paths, source.load, proxy.apply, remember=args.last_good, counts=proxy.reloads)
+    if source.first is not None and not (args.config is not None and source.warnings):
+        watch.in_force(source.first)
+    watching: asyncio.Task[None] | None = None
     told = asyncio.Event()
     now = asyncio.Event()
 
@@ -80,6 +159,7 @@ async def _serve(document: Document, engine: Address, addresses: list[Address]) 
         loop.add_signal_handler(number, go)
     try:
         data, admin, local = await proxy.start(*addresses)
+        watching = asyncio.create_task(watch.run())
         print(
             f"fairqueue: clients on {data.host}:{data.port}, metrics and health on {admin.host}:{admin.port}, "
             f"drain and queue on {local.host}:{local.port}, engine {engine.host}:{engine.port}",
@@ -99,8 +179,19 @@ async def _serve(document: Document, engine: Address, addresses: list[Address]) 
             with contextlib.suppress(asyncio.CancelledError):
                 await task
     finally:
+        if watching is not None:
+            watching.cancel()
         await proxy.stop()
     return 0
+
+
+def _memory_limit_bytes() -> int | None:
+    """What the kernel lets this container have (cgroup v2, else v1); None without a limit."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limit = int(Path(path).read_text())
+            return limit if limit < _NO_LIMIT_BYTES else None
+    return None
 
 
 def _address(text: str, option: str) -> Address:

@@ -10,14 +10,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairqueue_api import Document
-from fairqueue_proxy.dispatcher import Dispatcher
-from fairqueue_proxy.drain import Drain
-from fairqueue_proxy.engine_watch import EngineWatch
+from fairqueue_api.document import SCHEMA
+from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.exposition import CONTENT_TYPE, Exposition
 from fairqueue_proxy.queue_view import queue_view
+from fairqueue_proxy.runtime import Runtime
 
-SCHEMAS = [1]
+SCHEMAS = [SCHEMA]
 
 
 def _json(content: Any, status: int = 200) -> web.Response:
@@ -30,23 +29,12 @@ class Admin:
     """Handlers of both listeners; `pod_app` and `loopback_app` say which is where."""
 
     def __init__(
-        self,
-        document: Document,
-        dispatcher: Dispatcher,
-        drain: Drain,
-        watch: EngineWatch,
-        exposition: Exposition,
-        *,
-        listening: Callable[[], bool],
-        clock: Callable[[], float],
+        self, runtime: Runtime, exposition: Exposition, reloads: ReloadCounts, *, listening: Callable[[], bool]
     ) -> None:
-        self._document = document
-        self._dispatcher = dispatcher
-        self._drain = drain
-        self._watch = watch
+        self._runtime = runtime
         self._exposition = exposition
+        self._reloads = reloads
         self._listening = listening
-        self._clock = clock
 
     def pod_app(self) -> web.Application:
         """What the pod network may read."""
@@ -72,25 +60,36 @@ class Admin:
         return _json({"live": True})
 
     async def _ready(self, _request: web.Request) -> web.Response:
+        runtime = self._runtime
         reasons = {
+            "no policy": runtime.in_force is None,
             "not listening": not self._listening(),
-            "draining": self._drain.begun.is_set(),
-            "engine not healthy": not self._watch.healthy,
+            "draining": runtime.drain.begun.is_set(),
+            "engine not healthy": not runtime.watch.healthy,
         }
         against = [reason for reason, holds in reasons.items() if holds]
         return _json({"ready": not against, "reasons": against}, status=503 if against else 200)
 
     async def _config(self, _request: web.Request) -> web.Response:
-        document = self._document
-        return _json({"policy": document.policy, "revision": document.revision, "schemas": SCHEMAS})
+        in_force = self._runtime.in_force
+        document = in_force.document if in_force is not None else None
+        return _json(
+            {
+                "policy": document.policy if document is not None else None,
+                "revision": document.revision if document is not None else None,
+                "schemas": SCHEMAS,
+                "problem": self._reloads.problem,
+            }
+        )
 
     async def _drain_wait(self, _request: web.Request) -> web.Response:
-        await self._drain.wait(lambda: self._watch.healthy)
-        return _json({"over": self._drain.over.is_set()})
+        runtime = self._runtime
+        await runtime.drain.wait(lambda: runtime.watch.healthy)
+        return _json({"over": runtime.drain.over.is_set()})
 
     async def _begin_drain(self, _request: web.Request) -> web.Response:
-        self._drain.begin()
+        self._runtime.drain.begin()
         return _json({"draining": True})
 
     async def _queue(self, _request: web.Request) -> web.Response:
-        return _json(queue_view(self._dispatcher, self._clock()))
+        return _json(queue_view(self._runtime.dispatcher, self._runtime.clock()))

@@ -1,15 +1,18 @@
 """What waits: bounds in requests and bytes, per tenant and per pod, and who has to go when the pod's is reached.
 
 Pure bookkeeping over the scheduler's tree. A job *waits* from the first byte of its body until it is dispatched
-(again after it was put back); its bytes count until the engine's first reply byte.
+(again after it was put back); its bytes are *held* until the engine's first reply byte. While its body arrives it
+counts at its tenant's node, afterwards at its leaf.
 """
 
 import enum
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.scheduler import Node
+from fairqueue_proxy.tenants import Tenant
 
 
 class Bound(enum.Enum):
@@ -39,6 +42,13 @@ class _Load:
     def of(self, bound: Bound) -> int:
         return self.requests if bound is Bound.REQUESTS else self.waiting_bytes
 
+    def add(self, job: Job, sign: int = 1) -> None:
+        self.requests += sign * (job.queued_at is not None)
+        self.waiting_bytes += sign * job.held_bytes
+
+
+_NOTHING = _Load()
+
 
 class Backlog:
     """Every job is in here from `receive` to `forget`."""
@@ -47,10 +57,11 @@ class Backlog:
         self.bounds = bounds
         self.queued = 0
         self.held_bytes = 0
-        self._tenant_bytes: defaultdict[Node, int] = defaultdict(int)
-        self._loads: defaultdict[Node, _Load] = defaultdict(_Load)
-        # Per leaf, in order of arrival.
-        self._waiting: defaultdict[Node, OrderedDict[Job, None]] = defaultdict(OrderedDict)
+        self._tenant_bytes: defaultdict[Tenant, int] = defaultdict(int)
+        # Nodes come and go: only those are kept at which something waits.
+        self._loads: dict[Node, _Load] = {}
+        # By the node at which they count, in order of arrival.
+        self._waiting: dict[Node, OrderedDict[Job, None]] = {}
 
     def __repr__(self) -> str:
         return f"<Backlog {self.queued} queued, {self.held_bytes} bytes>"
@@ -58,54 +69,69 @@ class Backlog:
     @property
     def waits(self) -> bool:
         """Somebody waits, or still sends its body."""
-        return any(self._waiting.values())
+        return bool(self._waiting)
+
+    def jobs(self) -> Iterator[Job]:
+        """All that wait or still send their bodies."""
+        for waiting in list(self._waiting.values()):
+            yield from list(waiting)
 
     def queued_of(self, node: Node) -> int:
         """Queued requests of a node and all below it."""
-        return self._loads[node].requests
+        return self._loads.get(node, _NOTHING).requests
 
     def receive(self, job: Job, size_bytes: int) -> None:
         """More bytes of the job's body have come."""
-        leaf = job.tenant.node
-        self._waiting[leaf].setdefault(job)
+        place = job.place or job.tenant.node
+        if job.place is None:
+            self._enter(job, place)
         job.body_bytes += size_bytes
+        job.held_bytes += size_bytes
+        if size_bytes:
+            for node in place.path:
+                self._loads.setdefault(node, _Load()).waiting_bytes += size_bytes
         self.held_bytes += size_bytes
-        self._tenant_bytes[leaf] += size_bytes
-        self._add(leaf, requests=0, waiting_bytes=size_bytes)
+        self._tenant_bytes[job.tenant] += size_bytes
 
-    def queue(self, job: Job) -> None:
-        """The job's request is queued now."""
+    def queue(self, job: Job, now: float) -> None:
+        """The job's request is queued from now on, at its leaf."""
+        self._exit(job)
+        job.queued_at = now
+        self._enter(job, job.scheduled.leaf)
         self.queued += 1
-        self._add(job.tenant.node, requests=1, waiting_bytes=0)
+
+    def move(self, job: Job) -> None:
+        """A queued job's request has been put on another leaf."""
+        self._exit(job)
+        self._enter(job, job.scheduled.leaf)
 
     def dispatch(self, job: Job) -> None:
         """The job no longer waits; its bytes are still held."""
+        self._exit(job)
         self.queued -= 1
-        del self._waiting[job.tenant.node][job]
-        self._add(job.tenant.node, requests=-1, waiting_bytes=-job.body_bytes)
 
     def put_back(self, job: Job) -> None:
-        """The job waits again, as the oldest of its tenant."""
+        """The job waits again, as the oldest of its leaf, with all its bytes."""
+        self.held_bytes += job.body_bytes - job.held_bytes
+        self._tenant_bytes[job.tenant] += job.body_bytes - job.held_bytes
+        job.held_bytes = job.body_bytes
+        self._enter(job, job.scheduled.leaf, oldest=True)
         self.queued += 1
-        waiting = self._waiting[job.tenant.node]
-        waiting[job] = None
-        waiting.move_to_end(job, last=False)
-        self._add(job.tenant.node, requests=1, waiting_bytes=job.body_bytes)
 
-    def leave(self, job: Job, *, queued: bool) -> None:
-        """A job that waits goes away for good."""
-        leaf = job.tenant.node
-        if job in self._waiting[leaf]:
-            del self._waiting[leaf][job]
-            self.queued -= queued
-            self._add(leaf, requests=-int(queued), waiting_bytes=-job.body_bytes)
+    def leave(self, job: Job) -> None:
+        """A job goes away for good."""
+        if job.place is not None:
+            self._exit(job)
+            self.queued -= job.queued_at is not None
         self.forget(job)
 
     def forget(self, job: Job) -> None:
         """The job's bytes are no longer held (the engine has begun to reply, or the job has ended)."""
-        self.held_bytes -= job.body_bytes
-        self._tenant_bytes[job.tenant.node] -= job.body_bytes
-        job.body_bytes = 0
+        self.held_bytes -= job.held_bytes
+        self._tenant_bytes[job.tenant] -= job.held_bytes
+        if not self._tenant_bytes[job.tenant]:
+            del self._tenant_bytes[job.tenant]
+        job.held_bytes = 0
 
     def over_tenant(self, job: Job) -> Bound | None:
         """The bound of its own that the job's tenant is over now."""
@@ -113,9 +139,9 @@ class Backlog:
         most = self.bounds.max_requests_per_tenant
         if tenant.max_queued is not None:
             most = min(most, tenant.max_queued)
-        if self._loads[tenant.node].requests > most:
+        if self.queued_of(tenant.node) > most:
             return Bound.REQUESTS
-        if self._tenant_bytes[tenant.node] > self.bounds.max_bytes_per_tenant:
+        if self._tenant_bytes.get(tenant, 0) > self.bounds.max_bytes_per_tenant:
             return Bound.BYTES
         return None
 
@@ -129,17 +155,44 @@ class Backlog:
         """The newest job below the node found from the root down by taking, at each level, the child with most
         of what is bounded per weight: so that who floods gives way, and shuts nobody else out."""
         node = root
-        while node.children:
-            node = max(
-                node.children.values(), key=lambda child: (self._loads[child].of(bound) / child.weight, child.name)
-            )
-        candidates = reversed(self._waiting[node])
-        if bound is Bound.REQUESTS:
-            return next((job for job in candidates if job.queued_at is not None), None)
-        return next(candidates, None)
+        while True:
+            own = [job for job in self._waiting.get(node, ()) if _counts(job, bound)]
+            loads = {child: self._loads.get(child, _NOTHING).of(bound) for child in node.children.values()}
+            child = max(loads, key=lambda child: (loads[child] / child.weight, child.name), default=None)
+            if child is None or not loads[child] or _amount(own, bound) > loads[child] / child.weight:
+                return own[-1] if own else None
+            node = child
 
-    def _add(self, leaf: Node, *, requests: int, waiting_bytes: int) -> None:
-        for node in leaf.path:
-            load = self._loads[node]
-            load.requests += requests
-            load.waiting_bytes += waiting_bytes
+    def _enter(self, job: Job, place: Node, *, oldest: bool = False) -> None:
+        job.place = place
+        waiting = self._waiting.setdefault(place, OrderedDict())
+        waiting[job] = None
+        if oldest:
+            waiting.move_to_end(job, last=False)
+        for node in place.path:
+            self._loads.setdefault(node, _Load()).add(job)
+
+    def _exit(self, job: Job) -> None:
+        place = job.place
+        if place is None:
+            return
+        waiting = self._waiting[place]
+        del waiting[job]
+        if not waiting:
+            del self._waiting[place]
+        for node in place.path:
+            load = self._loads.get(node)
+            if load is not None:
+                load.add(job, -1)
+                if not load.requests and not load.waiting_bytes:
+                    del self._loads[node]
+        job.place = None
+
+
+def _counts(job: Job, bound: Bound) -> bool:
+    """Whether it would help to refuse the job."""
+    return job.queued_at is not None if bound is Bound.REQUESTS else job.held_bytes > 0
+
+
+def _amount(jobs: list[Job], bound: Bound) -> int:
+    return len(jobs) if bound is Bound.REQUESTS else sum(job.held_bytes for job in jobs)

@@ -49,12 +49,14 @@ class EngineReport:
     """What an engine says of itself; None where it does not say.
 
     `batch_limit` is a true limit on requests running at once (llama.cpp's slots), `concurrency_limit` only how many
-    it accepts (TGI's semaphore). `context_tokens` is the most that one sequence can have, prompt and output.
+    it accepts (TGI's semaphore). `context_tokens` is the most that one sequence can have, prompt and output; requests
+    of more than `most_sequences` are refused by the engine.
     """
 
     batch_limit: int | None = None
     concurrency_limit: int | None = None
     context_tokens: int | None = None
+    most_sequences: int | None = None
 
 
 class Capacity:
@@ -63,34 +65,47 @@ class Capacity:
     def __init__(self, limits: Limits, kv_need: KvNeed) -> None:
         self._limits = limits
         self._kv_need = kv_need
+        self._report = EngineReport()
         self._taken: dict[Request, tuple[int, int, int]] = {}
         self.paused = False
-        self.context_tokens: int | None = None
         self.requests = Budget("requests")
         self.tokens = Budget("tokens")
         self.prefill = Budget("prefill")
-        for budget, limit in zip(
-            self.budgets, (limits.max_requests, limits.max_tokens, limits.max_prefill_tokens), strict=True
-        ):
-            if limit is not None:
-                budget.limit, budget.source = limit, "policy"
-        self.report(EngineReport())
+        self.apply(limits, kv_need)
 
     @property
     def budgets(self) -> tuple[Budget, Budget, Budget]:
         """Requests, KV tokens, prefill tokens."""
         return self.requests, self.tokens, self.prefill
 
+    def apply(self, limits: Limits, kv_need: KvNeed) -> None:
+        """What the policy sets, from now on."""
+        self._limits, self._kv_need = limits, kv_need
+        for budget, limit in ((self.tokens, limits.max_tokens), (self.prefill, limits.max_prefill_tokens)):
+            budget.limit, budget.source = limit, "policy" if limit is not None else "none"
+        self.report(self._report)
+
     def report(self, report: EngineReport) -> None:
         """Takes in what the engine says of itself; what the policy sets stands."""
-        self.context_tokens = report.context_tokens
-        if self._limits.max_requests is not None:
-            return
-        if report.batch_limit is not None:
-            self.requests.limit, self.requests.source = report.batch_limit, "engine"
+        self._report = report
+        requests, policy = self.requests, self._limits.max_requests
+        if policy is not None:
+            requests.limit, requests.source = policy, "policy"
+        elif report.batch_limit is not None:
+            requests.limit, requests.source = report.batch_limit, "engine"
         else:
             accepted = report.concurrency_limit if report.concurrency_limit is not None else DEFAULT_REQUESTS
-            self.requests.limit, self.requests.source = min(DEFAULT_REQUESTS, accepted), "default"
+            requests.limit, requests.source = min(DEFAULT_REQUESTS, accepted), "default"
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The most tokens that one sequence can have, as far as the engine tells."""
+        return self._report.context_tokens
+
+    @property
+    def most_sequences(self) -> int | None:
+        """Requests of more sequences are refused by the engine, as far as it tells."""
+        return self._report.most_sequences
 
     def fits(self, request: Request) -> bool:
         """Whether the engine can take this request now."""

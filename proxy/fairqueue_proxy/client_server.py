@@ -24,6 +24,10 @@ class ClientConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Also ends the wait for a body whose framing has just turned out to be broken."""
         super().data_received(data)
+        if self.transport is not None and self._sends_too_far_ahead():
+            # While we don't read, its leaving would go unseen, and its request would hold its place for nobody.
+            self.transport.abort()
+            return
         if not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
             return
         payloads = [payload for _, payload in self._messages]
@@ -32,6 +36,11 @@ class ClientConnection(web.RequestHandler):
         for payload in payloads:
             if not payload.is_eof() and payload.exception() is None:
                 payload.set_exception(web.RequestPayloadError("its chunks are malformed"))
+
+    def _sends_too_far_ahead(self) -> bool:
+        """It sends further requests, so many that reading had to stop, while one is still being answered."""
+        current = self._current_request
+        return self._reading_paused and self.transport is not None and current is not None and current.content.is_eof()
 
     def handle_error(
         self,

@@ -6,14 +6,14 @@ All methods are synchronous and run on the event loop, so each leaves a consiste
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fairqueue_proxy.backlog import Backlog, Bound
 from fairqueue_proxy.capacity import Capacity
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metering import Usage
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.pace import Pace, retry_after_seconds
+from fairqueue_proxy.pace import BusyTime, Pace, retry_after_seconds
 from fairqueue_proxy.scheduler import Request, Scheduler, State
 from fairqueue_proxy.sizing import PromptSizes
 from fairqueue_proxy.tenants import Tenant
@@ -41,8 +41,9 @@ class Dispatcher:
         self._clock = clock
         self._random = random_source
         self._jobs: dict[Request, Job] = {}
-        self._pace = Pace(clock())
-        self._tenant_pace: dict[Tenant, Pace] = {}
+        # How fast things end is a question for the time in which there is something to end.
+        self._busy = BusyTime(clock)
+        self._pace = Pace(0.0)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.backlog.queued} queued, {self.scheduler.root.in_flight} in flight>"
@@ -71,8 +72,7 @@ class Dispatcher:
         self.backlog.receive(job, size_bytes)
         if self.backlog.over_tenant(job) is Bound.BYTES:
             raise self._tenant_full(job)
-        if self.backlog.over_pod() is Bound.BYTES:
-            self._evict(Bound.BYTES, job)
+        self._evict(job)
         if job.refused is not None:
             raise job.refused
 
@@ -82,18 +82,19 @@ class Dispatcher:
         Raises:
             Refused: this job has to go.
         """
+        if job.refused is not None:
+            # While its last bytes came.
+            raise job.refused
         request = job.scheduled
-        job.queued_at = self._clock()
         self._jobs[request] = job
+        self.backlog.queue(job, self._clock())
         self.scheduler.enqueue(request)
-        self.backlog.queue(job)
         self.pump()
         # Bounds are on what is queued: they are judged after those have gone whom the engine takes right now.
         if request.state is State.QUEUED and self.backlog.over_tenant(job) is Bound.REQUESTS:
             self.leave(job)
             raise self._tenant_full(job)
-        if (bound := self.backlog.over_pod()) is not None:
-            self._evict(bound, job)
+        self._evict(job)
         if job.refused is not None:
             raise job.refused
 
@@ -102,6 +103,7 @@ class Dispatcher:
         now = self._clock()
         while (request := self.scheduler.dispatch(self.capacity.fits)) is not None:
             job = self._jobs[request]
+            self._busy.begin()
             self.capacity.take(request)
             self.backlog.dispatch(job)
             job.dispatched_at = now
@@ -113,17 +115,16 @@ class Dispatcher:
 
     def leave(self, job: Job) -> None:
         """A job goes that has not been dispatched: its client left, or it was refused."""
-        queued = job.request is not None and job.request.state is State.QUEUED
-        if queued:
+        if job.request is not None and job.request.state is State.QUEUED:
             self.scheduler.cancel(job.scheduled)
             del self._jobs[job.scheduled]
-        self.backlog.leave(job, queued=queued)
+        self.backlog.leave(job)
         self.pump()
 
     def refuse(self, job: Job, refused: Refused) -> None:
         """A job that waits has to go; whoever waits for it is told."""
         job.refused = refused
-        if job.receiving is not None:
+        if job.receiving is not None and not job.receiving.expired():
             job.receiving.reschedule(0)
         if job.admitted is not None and not job.admitted.done():
             job.admitted.set_exception(refused)
@@ -135,6 +136,7 @@ class Dispatcher:
         self.scheduler.requeue(job.scheduled)
         self.backlog.put_back(job)
         job.dispatched_at = None
+        self._note_end()
         self.pump()
 
     def drop(self, job: Job) -> None:
@@ -159,7 +161,7 @@ class Dispatcher:
     def observe(self, job: Job, usage: Usage) -> None:
         """Charges what the meter has counted so far."""
         request = job.scheduled
-        if usage.prompt_tokens is not None and not request.prompt_exact:
+        if usage.prompt_tokens is not None and not request.cached_known:
             self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
         if usage.output_tokens != request.output_tokens:
             self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
@@ -181,22 +183,46 @@ class Dispatcher:
         self.capacity.give(request)
         self.scheduler.finish(request, complete=complete)
         self._count(job)
-        now = self._clock()
-        self._pace.tick(now)
-        self._tenant_pace.setdefault(job.tenant, Pace(now)).tick(now)
+        busy = self._busy.seconds
+        self._pace.tick(busy)
+        if job.tenant.pace is None:
+            job.tenant.pace = Pace(busy)
+        job.tenant.pace.tick(busy)
         self._end(job)
 
     def retry_after_seconds(self, tenant: Tenant | None = None) -> int:
         """When it makes sense to try again: after what is queued has gone, at the pace of late."""
-        now = self._clock()
+        busy = self._busy.seconds
         if tenant is None:
-            return retry_after_seconds(self.backlog.queued, self._pace.rate(now), self._random)
-        pace = self._tenant_pace.get(tenant, self._pace)
-        return retry_after_seconds(self.backlog.queued_of(tenant.node), pace.rate(now), self._random)
+            return retry_after_seconds(self.backlog.queued, self._pace.rate(busy), self._random)
+        pace = tenant.pace or self._pace
+        return retry_after_seconds(self.backlog.queued_of(tenant.node), pace.rate(busy), self._random)
 
     def requests_per_second(self) -> float:
         """How fast requests end of late."""
-        return self._pace.rate(self._clock())
+        return self._pace.rate(self._busy.seconds)
+
+    def refuse_queued(self, outcome: Outcome, message: str, *, receiving: bool = False) -> None:
+        """Refuses everything that is queued; if `receiving`, what is still being received, too."""
+        for job in list(self.backlog.jobs()):
+            if job.queued_at is not None or receiving:
+                self.refuse(job, Refused(outcome, message))
+
+    @property
+    def queued_requests(self) -> list[Request]:
+        """All that is queued, in order of arrival."""
+        queued = [request for request in self._jobs if request.state is State.QUEUED]
+        return sorted(queued, key=lambda request: request.arrival)
+
+    def member_of(self, request: Request) -> str | None:
+        """Who below its tenant a request is of."""
+        job = self._jobs[request]
+        return job.identity or (job.call.user if job.call is not None else None)
+
+    def moved(self, requests: Iterable[Request]) -> None:
+        """These queued requests are on another leaf now."""
+        for request in requests:
+            self.backlog.move(self._jobs[request])
 
     def refuse_newest(self, refused: Refused) -> bool:
         """Refuses the newest request of whoever has most queued; False if nothing is queued."""
@@ -209,11 +235,20 @@ class Dispatcher:
     def _end(self, job: Job) -> None:
         self.backlog.forget(job)
         del self._jobs[job.scheduled]
+        self._note_end()
         self.pump()
 
-    def _evict(self, bound: Bound, arrival: Job) -> None:
-        victim = self.backlog.victim(self.scheduler.root, bound) or arrival
-        self.refuse(victim, Refused(Outcome.QUEUE_FULL, f"the queue is full ({bound.value}): try again later"))
+    def _note_end(self) -> None:
+        if not self.scheduler.root.in_flight:
+            self._busy.end()
+
+    def _evict(self, arrival: Job) -> None:
+        """Refuses until the pod is within its bounds; at last the arrival itself."""
+        while (bound := self.backlog.over_pod()) is not None:
+            victim = self.backlog.victim(self.scheduler.root, bound) or arrival
+            self.refuse(victim, Refused(Outcome.QUEUE_FULL, f"the queue is full ({bound.value}): try again later"))
+            if victim is arrival:
+                return
 
     def _tenant_full(self, job: Job) -> Refused:
         return Refused(

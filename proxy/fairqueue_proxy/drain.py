@@ -26,7 +26,7 @@ class Drain:
 
     def __init__(self, dispatcher: Dispatcher, window_seconds: float, clock: Callable[[], float]) -> None:
         self._dispatcher = dispatcher
-        self._window_seconds = window_seconds
+        self.window_seconds = window_seconds
         self._clock = clock
         self._begun_at = 0.0
         self._taken_at = 0.0
@@ -72,6 +72,11 @@ class Drain:
             except TimeoutError:
                 continue
 
+    @property
+    def left_seconds(self) -> float:
+        """Of the window, once it has begun."""
+        return self._begun_at + self.window_seconds - self._clock()
+
     async def close(self) -> None:
         """Ends the drain's own task."""
         if self._task is not None:
@@ -86,12 +91,12 @@ class Drain:
 
     async def _run(self) -> None:
         while True:
-            left = self._begun_at + self._window_seconds - self._clock()
+            left = self.left_seconds
             if left <= 0:
                 # Who waits for the end may stop the engine now.
                 self._refusing = True
-                while self._dispatcher.refuse_newest(self._refused()):
-                    pass
+                refused = self._refused()
+                self._dispatcher.refuse_queued(refused.outcome, refused.message, receiving=True)
                 break
             if self._refuses():
                 if not (self._dispatcher.jobs or self._dispatcher.backlog.waits):
@@ -104,7 +109,8 @@ class Drain:
     def _refuse_hopeless(self, left_seconds: float) -> None:
         pace = self._dispatcher.requests_per_second()
         while pace > 0 and self._dispatcher.backlog.queued > pace * left_seconds:
-            self._dispatcher.refuse_newest(self._refused())
+            if not self._dispatcher.refuse_newest(self._refused()):
+                return
 
     @staticmethod
     def _refused() -> Refused:

@@ -37,6 +37,43 @@ def _llama_props(body: bytes) -> EngineReport:
     return EngineReport(batch_limit=props.total_slots, context_tokens=props.default_generation_settings.n_ctx)
 
 
+class _VllmModel(msgspec.Struct):
+    max_model_len: int | None = None
+
+
+class _VllmModels(msgspec.Struct):
+    data: list[_VllmModel] = msgspec.field(default_factory=list)
+
+
+def _vllm_models(body: bytes) -> EngineReport:
+    # Adapters are listed beside their model and have its length.
+    lengths = [model.max_model_len for model in msgspec.json.decode(body, type=_VllmModels).data]
+    return EngineReport(context_tokens=max((length for length in lengths if length is not None), default=None))
+
+
+class _SglangState(msgspec.Struct):
+    effective_max_running_requests_per_dp: int | None = None
+
+
+class _SglangInfo(msgspec.Struct):
+    context_length: int | None = None
+    max_req_input_len: int | None = None
+    max_running_requests: int | None = None
+    internal_states: list[_SglangState] = msgspec.field(default_factory=list)
+
+
+def _sglang_info(body: bytes) -> EngineReport:
+    info = msgspec.json.decode(body, type=_SglangInfo)
+    # What the scheduler of each rank really runs; the argument bounds it and is often left to SGLang.
+    per_rank = [state.effective_max_running_requests_per_dp for state in info.internal_states]
+    running = [limit for limit in per_rank if limit is not None]
+    return EngineReport(
+        batch_limit=sum(running) if running else info.max_running_requests,
+        # Left out, it is that of the model, of which only the longest input is told.
+        context_tokens=info.context_length or info.max_req_input_len,
+    )
+
+
 def _no_report(_body: bytes) -> EngineReport:
     return EngineReport()
 
@@ -78,6 +115,10 @@ REPORTS = {
     "LlamaCpp": ReportPaths(
         "/health", "/props", _llama_props, "llamacpp:requests_deferred", "llamacpp:requests_processing"
     ),
+    "VLLM": ReportPaths(
+        "/health", "/v1/models", _vllm_models, "vllm:num_requests_waiting", "vllm:num_requests_running"
+    ),
+    "SGLang": ReportPaths("/health", "/server_info", _sglang_info, "sglang:num_queue_reqs", "sglang:num_running_reqs"),
     "OpenAI": ReportPaths("/v1/models", None, _no_report, None, None),
 }
 

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 
 from fairqueue_proxy.dispatcher import Dispatcher
-from fairqueue_proxy.engine_reports import REPORTS, read_limits
-from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.engine_reports import REPORTS, ReportPaths, read_limits
+from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.upstream import Upstream, UpstreamError
 
 UNAVAILABLE_SECONDS = 5.0
@@ -29,7 +29,7 @@ class EngineWatch:
 
     def __init__(self, kind: str, upstream: Upstream, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
         self._kind = kind
-        self._paths = REPORTS[kind]
+        self._headers: list[tuple[str, str]] = []
         self._upstream = upstream
         self._dispatcher = dispatcher
         self._clock = clock
@@ -41,6 +41,15 @@ class EngineWatch:
         self.waiting: float | None = None
         self.running: float | None = None
         self.scraped_at: float | None = None
+
+    @property
+    def _paths(self) -> ReportPaths:
+        return REPORTS[self._kind]
+
+    def engine_is(self, kind: str, api_key: str | None) -> None:
+        """What the policy says of the engine."""
+        self._kind = kind
+        self._headers = [("Authorization", f"Bearer {api_key}")] if api_key is not None else []
 
     @property
     def unavailable(self) -> bool:
@@ -66,7 +75,11 @@ class EngineWatch:
         """Watches until cancelled."""
         try:
             while True:
-                await self.look()
+                try:
+                    await self.look()
+                except Exception:
+                    # Whatever an engine says must not end the watch.
+                    log.exception("looking at the engine failed")
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             if self._probe is not None:
@@ -75,7 +88,7 @@ class EngineWatch:
     async def look(self) -> None:
         """Asks the engine once for its health, its limits when they are due, and its gauges."""
         try:
-            status, _ = await self._upstream.get(self._paths.health, timeout_seconds=ANSWER_SECONDS)
+            status, _ = await self._ask(self._paths.health)
         except (UpstreamError, OSError):
             # It may be busy rather than dead: requests will tell.
             self.healthy = False
@@ -88,12 +101,15 @@ class EngineWatch:
             with contextlib.suppress(UpstreamError, OSError):
                 await self._read_gauges()
 
+    async def _ask(self, path: str) -> tuple[int, bytes]:
+        return await self._upstream.get(path, timeout_seconds=ANSWER_SECONDS, headers=self._headers)
+
     async def _read_limits(self, *, again: bool) -> None:
         now = self._clock()
         due = self._limits_at is None or now - self._limits_at >= LIMITS_SECONDS
         if self._paths.limits is None or not (again or due):
             return
-        status, body = await self._upstream.get(self._paths.limits, timeout_seconds=ANSWER_SECONDS)
+        status, body = await self._ask(self._paths.limits)
         self._limits_at = now
         if status == 200:
             self._dispatcher.capacity.report(read_limits(self._kind, body))
@@ -102,7 +118,7 @@ class EngineWatch:
     async def _read_gauges(self) -> None:
         if self._paths.waiting_gauge is None:
             return
-        status, body = await self._upstream.get("/metrics", timeout_seconds=ANSWER_SECONDS)
+        status, body = await self._ask("/metrics")
         if status == 200:
             self.waiting = self._paths.gauge(self._paths.waiting_gauge, body)
             self.running = self._paths.gauge(self._paths.running_gauge, body)
@@ -111,9 +127,9 @@ class EngineWatch:
     async def _wait_until_reachable(self) -> None:
         while not await self._upstream.reachable():
             if self.unavailable:
-                refused = Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later")
-                while self._dispatcher.refuse_newest(refused):
-                    pass
+                self._dispatcher.refuse_queued(
+                    Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later"
+                )
             await asyncio.sleep(PROBE_SECONDS)
         log.warning("engine accepts connections again")
         self._down_since = None

@@ -1,24 +1,30 @@
 """The proxy's /metrics in Prometheus text format, from plain numbers; own text, because a registry would stall every
 stream at each scrape. Label values are tenant and group names of the policy: few, and free of quotes."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from fairqueue_api import Document
 from fairqueue_proxy.dispatcher import Dispatcher
-from fairqueue_proxy.engine_watch import EngineWatch
+from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.entitlement import Entitlement
-from fairqueue_proxy.histogram import Histogram
+from fairqueue_proxy.histogram import Histogram, merged
 from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.runtime import Runtime
 from fairqueue_proxy.scheduler import MICRO, Node
-from fairqueue_proxy.tenants import Tenant, Tenants
+from fairqueue_proxy.tenants import OTHER, Tenant
 
 Samples = Iterable[tuple[str, float]]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def _text(value: float) -> str:
+    """All digits of a whole number: counters that grow large must not move in steps."""
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
+
+
 def _family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
-    lines = [f"fairqueue_{name}{labels} {value:.10g}\n" for labels, value in samples]
+    lines = [f"fairqueue_{name}{labels} {_text(value)}\n" for labels, value in samples]
     if lines:
         yield f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} {kind}\n"
         yield from lines
@@ -35,7 +41,7 @@ def _histograms(name: str, text: str, histograms: Iterable[tuple[str, Histogram]
         if not count:
             del lines[-len(histogram.counts) :]
             continue
-        lines.append(f'fairqueue_{name}_sum{{tenant="{tenant}"}} {histogram.total:.10g}\n')
+        lines.append(f'fairqueue_{name}_sum{{tenant="{tenant}"}} {_text(histogram.total)}\n')
         lines.append(f'fairqueue_{name}_count{{tenant="{tenant}"}} {count}\n')
     if lines:
         yield f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} histogram\n"
@@ -46,95 +52,131 @@ def _histograms(name: str, text: str, histograms: Iterable[tuple[str, Histogram]
 class Exposition:
     """Everything that /metrics shows."""
 
-    document: Document
-    tenants: Tenants
-    without_tenant: dict[Outcome, int]
-    dispatcher: Dispatcher
+    runtime: Runtime
     entitlement: Entitlement
-    watch: EngineWatch
-    clock: Callable[[], float]
+    reloads: ReloadCounts
+
+    @property
+    def _dispatcher(self) -> Dispatcher:
+        return self.runtime.dispatcher
 
     def render(self) -> str:
         """The text of one scrape."""
         return "".join([*self._tenants(), *self._scheduler(), *self._engine()])
 
-    def _each(self, value: Callable[[Tenant], float]) -> list[tuple[str, float]]:
-        return [(f'{{tenant="{name}"}}', value(tenant)) for name, tenant in self.tenants.by_name.items()]
+    def _rows(self) -> dict[str, list[Tenant]]:
+        """Tenants by label; those that are in force no more share one."""
+        tenants = self.runtime.tenants
+        rows = {name: [tenant] for name, tenant in tenants.by_name.items()}
+        return rows | {OTHER: tenants.gone} if tenants.gone else rows
 
-    def _outcomes(self) -> Iterator[tuple[str, float]]:
-        for name, tenant in self.tenants.by_name.items():
+    def _each(self, value: Callable[[Tenant], float], *, present_only: bool = False) -> list[tuple[str, float]]:
+        return [
+            (f'{{tenant="{name}"}}', sum(value(tenant) for tenant in tenants))
+            for name, tenants in self._rows().items()
+            if name != OTHER or not present_only
+        ]
+
+    def _outcomes(self, which: Callable[[Tenant], Counter[Outcome]], rest: Counter[Outcome]) -> Samples:
+        for name, tenants in self._rows().items():
+            counts = sum((which(tenant) for tenant in tenants), Counter[Outcome]())
             for outcome in Outcome:
-                count = tenant.outcomes[outcome]
-                if count or outcome is Outcome.COMPLETED:
-                    yield f'{{tenant="{name}",outcome="{outcome.value}"}}', count
-        for outcome, count in self.without_tenant.items():
+                if counts[outcome]:
+                    yield f'{{tenant="{name}",outcome="{outcome.value}"}}', counts[outcome]
+        for outcome, count in rest.items():
             yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
-    def _tokens(self) -> Iterator[tuple[str, float]]:
-        for name, tenant in self.tenants.by_name.items():
-            yield f'{{tenant="{name}",kind="input"}}', tenant.input_tokens
-            yield f'{{tenant="{name}",kind="cached_input"}}', tenant.cached_input_tokens
-            yield f'{{tenant="{name}",kind="output"}}', tenant.output_tokens
+    def _requests(self) -> Samples:
+        for name, tenants in self._rows().items():
+            if not any(tenant.outcomes[Outcome.COMPLETED] for tenant in tenants):
+                yield f'{{tenant="{name}",outcome="completed"}}', 0
+        yield from self._outcomes(lambda tenant: tenant.outcomes, self.runtime.outcomes)
+
+    def _tokens(self) -> Samples:
+        for name, tenants in self._rows().items():
+            yield f'{{tenant="{name}",kind="input"}}', sum(tenant.input_tokens for tenant in tenants)
+            yield f'{{tenant="{name}",kind="cached_input"}}', sum(tenant.cached_input_tokens for tenant in tenants)
+            yield f'{{tenant="{name}",kind="output"}}', sum(tenant.output_tokens for tenant in tenants)
+
+    def _histograms(self, which: Callable[[Tenant], Histogram]) -> Iterator[tuple[str, Histogram]]:
+        for name, tenants in self._rows().items():
+            yield name, merged([which(tenant) for tenant in tenants])
+
+    def _entitled(self, tenant: Tenant) -> float:
+        return (tenant.entitled_before + self.entitlement.entitled(tenant.node)) / MICRO
+
+    def _active_seconds(self, tenant: Tenant) -> float:
+        return tenant.active_seconds_before + self.entitlement.active_seconds(tenant.node)
 
     def _tenants(self) -> Iterator[str]:
-        backlog, entitlement = self.dispatcher.backlog, self.entitlement
-        tenants = self.tenants.by_name.items()
-        yield from _family("requests_total", "counter", "Requests by how they ended.", self._outcomes())
+        backlog = self._dispatcher.backlog
+        yield from _family("requests_total", "counter", "Requests by how they ended.", self._requests())
+        yield from _family(
+            "observed_refusals_total",
+            "counter",
+            "In Observe mode: requests that would have been refused, and were not.",
+            self._outcomes(lambda tenant: tenant.would_refuse, self.runtime.would_refuse),
+        )
         yield from _family("tokens_total", "counter", "Tokens charged.", self._tokens())
         yield from _family(
-            "service_total", "counter", "Cost units charged.", self._each(lambda tenant: tenant.node.served / MICRO)
+            "service_total", "counter", "Cost units charged.", self._each(lambda tenant: tenant.served / MICRO)
         )
         yield from _family(
             "entitled_service_total",
             "counter",
             "Cost units that were the tenant's weighted share while it was backlogged.",
-            self._each(lambda tenant: entitlement.entitled(tenant.node) / MICRO),
+            self._each(self._entitled),
         )
         yield from _family(
             "backlogged_seconds_total",
             "counter",
             "Time with a queued request that the tenant's own limits allow.",
-            self._each(lambda tenant: entitlement.active_seconds(tenant.node)),
+            self._each(self._active_seconds),
         )
         yield from _family(
             "queue_requests",
             "gauge",
             "Requests queued in the proxy.",
-            self._each(lambda tenant: backlog.queued_of(tenant.node)),
+            self._each(lambda tenant: sum(map(backlog.queued_of, tenant.nodes))),
         )
         yield from _family(
             "in_flight_requests",
             "gauge",
             "Requests in the engine.",
-            self._each(lambda tenant: tenant.node.in_flight),
+            self._each(lambda tenant: tenant.in_flight),
         )
         yield from _family(
-            "tenant_weight", "gauge", "The tenant's weight.", self._each(lambda tenant: tenant.node.weight)
+            "tenant_weight",
+            "gauge",
+            "The tenant's weight.",
+            self._each(lambda tenant: tenant.node.weight, present_only=True),
         )
         yield from _family(
             "virtual_counter",
             "gauge",
             "What the tenant is ordered by, in cost units over weight.",
-            self._each(lambda tenant: tenant.node.key),
+            self._each(lambda tenant: tenant.node.key, present_only=True),
         )
         yield from _histograms(
-            "queue_seconds", "Time from queued to let in.", ((name, tenant.queue_seconds) for name, tenant in tenants)
+            "queue_seconds",
+            "Time from queued to let in.",
+            self._histograms(lambda tenant: tenant.queue_seconds),
         )
         yield from _histograms(
             "time_to_first_token_seconds",
             "Time from arrival to the first token (plain replies: to their end).",
-            ((name, tenant.first_token_seconds) for name, tenant in tenants),
+            self._histograms(lambda tenant: tenant.first_token_seconds),
         )
         yield from _histograms(
             "request_seconds",
             "Time from arrival to the end.",
-            ((name, tenant.request_seconds) for name, tenant in tenants),
+            self._histograms(lambda tenant: tenant.request_seconds),
         )
 
     def _scheduler(self) -> Iterator[str]:
-        dispatcher = self.dispatcher
+        dispatcher = self._dispatcher
         scheduler, capacity = dispatcher.scheduler, dispatcher.capacity
-        groups: dict[str, Node] = {"": scheduler.root, **self.tenants.groups}
+        groups: dict[str, Node] = {"": scheduler.root, **self.runtime.tenants.groups}
         gaps = [(f'{{group="{name}"}}', scheduler.gap(node)) for name, node in groups.items()]
         yield from _family(
             "fairness_gap",
@@ -184,7 +226,7 @@ class Exposition:
         )
 
     def _engine(self) -> Iterator[str]:
-        watch, document = self.watch, self.document
+        watch, in_force = self.runtime.watch, self.runtime.in_force
         yield from _family("engine_up", "gauge", "1 when the engine is healthy.", [("", int(watch.healthy))])
         for name, value, text in (
             ("engine_waiting_requests", watch.waiting, "Requests that wait inside the engine, as it reports."),
@@ -192,11 +234,19 @@ class Exposition:
         ):
             yield from _family(name, "gauge", text, [("", value)] if value is not None else [])
         if watch.scraped_at is not None:
-            age = self.clock() - watch.scraped_at
+            age = self.runtime.clock() - watch.scraped_at
             yield from _family("engine_scrape_age_seconds", "gauge", "Age of these two.", [("", age)])
+        if in_force is not None:
+            document = in_force.document
+            yield from _family(
+                "config_info",
+                "gauge",
+                "The policy in force.",
+                [(f'{{policy="{document.policy}",revision="{document.revision}"}}', 1)],
+            )
         yield from _family(
-            "config_info",
-            "gauge",
-            "The policy in force.",
-            [(f'{{policy="{document.policy}",revision="{document.revision}"}}', 1)],
+            "config_reload_failures_total",
+            "counter",
+            "Documents and policy files that could not be used; the last good one stayed in force.",
+            [("", self.reloads.failures)],
         )

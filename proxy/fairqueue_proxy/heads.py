@@ -8,9 +8,6 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.tenants import Tenant, Tenants
-
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = frozenset(
@@ -26,32 +23,6 @@ _REQUEST_ID = re.compile(rb"[!-~]{1,128}\Z")
 def values(headers: RawHeaders, name: bytes) -> list[bytes]:
     """All values of a header; `name` in lower case."""
     return [value for key, value in headers if key.lower() == name]
-
-
-def identify(headers: RawHeaders, key_headers: Iterable[str], tenants: Tenants) -> Tenant:
-    """The tenant whose key the request carries: of the first of `key_headers` that is there.
-
-    Raises:
-        Refused: no key, a key that nobody has, or a header given twice.
-    """
-    for name in key_headers:
-        given = values(headers, name.encode())
-        if not given:
-            continue
-        if len(given) > 1:
-            raise Refused(Outcome.BAD_REQUEST, f"header {name} is given more than once: send it once")
-        tenant = tenants.by_key(_credential(name, given[0]))
-        if tenant is None:
-            raise Refused(Outcome.UNAUTHENTICATED, f"the API key in header {name} is not known")
-        return tenant
-    raise Refused(Outcome.UNAUTHENTICATED, f"no API key: send one in header {' or '.join(key_headers)}")
-
-
-def _credential(name: str, value: bytes) -> bytes:
-    scheme, _, rest = value.partition(b" ")
-    if name == "authorization" and scheme.lower() == b"bearer":
-        return rest.strip()
-    return value.strip()
 
 
 def request_id(headers: RawHeaders, random_source: random.Random) -> str:
@@ -71,13 +42,19 @@ def engine_head(
     withheld: frozenset[bytes],
     request_id: str | None = None,
     body_bytes: int | None = None,
+    api_key: str | None = None,
 ) -> bytes:
-    """Request line and headers for the engine. `withheld`: lower-case names of what is for us or would steer it."""
+    """Request line and headers for the engine. `withheld`: lower-case names of what is for us or would steer it.
+    `api_key`: the engine's own, in place of whatever the client sent."""
     listed = b",".join(values(headers, b"connection")).lower()
     dropped = _HOP_BY_HOP | _OURS | withheld | {name.strip() for name in listed.split(b",")}
+    if api_key is not None:
+        dropped |= {b"authorization"}
     lines = [f"{method} {target} HTTP/1.1\r\nHost: {authority}".encode("latin-1")]
     lines += [name + b": " + value for name, value in headers if name.lower() not in dropped]
     lines.append(b"Accept-Encoding: identity")
+    if api_key is not None:
+        lines.append(b"Authorization: Bearer " + api_key.encode("latin-1"))
     if request_id is not None:
         lines.append(b"X-Request-Id: " + request_id.encode("ascii"))
     if body_bytes is not None:

@@ -1,6 +1,7 @@
 """A Prometheus histogram of plain integers: one list increment an observation, no library in the request path."""
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
 QUEUE_SECONDS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0)
 FIRST_TOKEN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
@@ -21,3 +22,15 @@ class Histogram:
         """Takes in one value, in seconds."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """One histogram of all that was observed in several of the same bounds, at least one."""
+    first, *others = histograms
+    if not others:
+        return first
+    whole = Histogram(first.bounds)
+    for histogram in (first, *others):
+        whole.counts = [mine + theirs for mine, theirs in zip(whole.counts, histogram.counts, strict=True)]
+        whole.total += histogram.total
+    return whole

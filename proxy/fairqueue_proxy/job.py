@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fairqueue_proxy.engines import Call
-from fairqueue_proxy.outcome import Outcome
-from fairqueue_proxy.scheduler import Request
+from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.scheduler import Node, Request
 from fairqueue_proxy.tenants import Tenant
 
 
@@ -20,8 +20,11 @@ class EngineSide(Protocol):
     def client_gone(self) -> None:
         """Nobody reads the reply any more: settled at once, or when the engine has finished it for nobody."""
 
+    def cut_off(self, refused: Refused) -> None:
+        """The proxy goes away: the reply ends now, in words that the client understands."""
 
-@dataclass(slots=True, eq=False)
+
+@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """All instants are of the injected monotonic clock, in seconds."""
 
@@ -29,13 +32,19 @@ class Job:
     tenant: Tenant
     received_at: float
     route: str = ""
+    # Who below the tenant, as far as the credential told; the body may tell more.
+    identity: str | None = None
     call: Call | None = None
     request: Request | None = None
+    # Where it counts among what waits: its tenant's node, and its leaf as soon as that is known.
+    place: Node | None = None
     body_bytes: int = 0
+    held_bytes: int = 0
     receiving: "asyncio.Timeout | None" = None
     admitted: "asyncio.Future[None] | None" = None
-    refused: Exception | None = None
+    refused: Refused | None = None
     engine_side: EngineSide | None = None
+    refusals_by_engine: int = 0
     queued_at: float | None = None
     dispatched_at: float | None = None
     first_token_at: float | None = None
@@ -43,6 +52,9 @@ class Job:
     outcome: Outcome | None = None
     queue_seconds: float = 0.0
     counted: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.request_id} of {self.tenant.name}>"
 
     @property
     def scheduled(self) -> Request:

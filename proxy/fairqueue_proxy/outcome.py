@@ -20,6 +20,7 @@ class Outcome(enum.Enum):
     QUEUE_TIMEOUT = "queue_timeout"
     TOO_LARGE = "too_large"
     ENGINE_UNAVAILABLE = "engine_unavailable"
+    UNCONFIGURED = "unconfigured"
     DRAINING = "draining"
 
 
@@ -33,11 +34,20 @@ STATUS = {
     Outcome.QUEUE_TIMEOUT: 504,
     Outcome.TOO_LARGE: 413,
     Outcome.ENGINE_UNAVAILABLE: 503,
+    Outcome.UNCONFIGURED: 503,
     Outcome.DRAINING: 503,
 }
 """The usual status of a refusal; `BAD_REQUEST` (408) and `TOO_LARGE` (422) have a second one."""
 
-RETRY_LATER = frozenset({Outcome.TENANT_QUEUE_FULL, Outcome.QUEUE_FULL, Outcome.ENGINE_UNAVAILABLE, Outcome.DRAINING})
+RETRY_LATER = frozenset(
+    {
+        Outcome.TENANT_QUEUE_FULL,
+        Outcome.QUEUE_FULL,
+        Outcome.ENGINE_UNAVAILABLE,
+        Outcome.UNCONFIGURED,
+        Outcome.DRAINING,
+    }
+)
 """Refusals that carry Retry-After."""
 
 NO_RETRY = frozenset({Outcome.QUEUE_TIMEOUT, Outcome.TOO_LARGE})

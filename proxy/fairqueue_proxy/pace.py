@@ -2,10 +2,36 @@
 
 import math
 import random
+from collections.abc import Callable
 
 HALF_LIFE_SECONDS = 20.0
 JITTER = 0.2
 LONGEST_SECONDS = 120
+
+
+class BusyTime:
+    """A clock that stands still while there is nothing to do."""
+
+    __slots__ = ("_clock", "_seconds", "_since")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seconds = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Busy time so far."""
+        return self._seconds + (self._clock() - self._since if self._since is not None else 0.0)
+
+    def begin(self) -> None:
+        """There is something to do from now on."""
+        if self._since is None:
+            self._since = self._clock()
+
+    def end(self) -> None:
+        """There is nothing to do any more."""
+        self._seconds, self._since = self.seconds, None
 
 
 class Pace:

@@ -17,12 +17,16 @@ from fairqueue_proxy.capacity import Capacity, KvNeed, Limits
 from fairqueue_proxy.client_server import ClientServer
 from fairqueue_proxy.data_port import DataPort
 from fairqueue_proxy.dispatcher import Dispatcher
+from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.drain import Drain
 from fairqueue_proxy.engine_watch import EngineWatch
 from fairqueue_proxy.engines import engine_for
 from fairqueue_proxy.entitlement import Entitlement
 from fairqueue_proxy.exposition import Exposition
+from fairqueue_proxy.identity import Identity
+from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import SWEEP_SECONDS, Outflows
+from fairqueue_proxy.runtime import InForce, Runtime
 from fairqueue_proxy.scheduler import Cost, Prediction, Request, Scheduler
 from fairqueue_proxy.tenants import Tenants
 from fairqueue_proxy.upstream import Upstream
@@ -35,6 +39,10 @@ CONNECTION_BYTES = 25_000
 BASE_BYTES = 256 * 1024 * 1024
 DESCRIPTORS_KEPT_BACK = 64
 TGI_PIECE_TOKENS = 1024
+DRAIN_SECONDS = 120.0
+LAST_WORDS_SECONDS = 2.0
+NO_QUEUE = Bounds(1, 1, 1, 1)
+"""Before there is a policy nothing is queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,63 +99,88 @@ def connection_cap(memory_limit_bytes: int | None) -> int:
 
 
 class Proxy:
-    """One proxy in front of one engine. `start`, then `run` until it is told to go, then `stop`."""
+    """One proxy in front of one engine. `start`, then `run` until it is told to go, then `stop`.
+
+    Without a document it relays free routes only, until `apply` brings one.
+    """
 
     def __init__(
-        self, document: Document, engine: Address, *, memory_limit_bytes: int | None = None, seed: int | None = None
+        self,
+        document: Document | None,
+        engine: Address,
+        *,
+        engine_kind: str | None = None,
+        memory_limit_bytes: int | None = None,
+        seed: int | None = None,
     ) -> None:
-        clock = time.monotonic
-        self._clock = clock
-        random_source = random.Random(seed)
-        adapter = engine_for(document.engine.kind)
+        kind = engine_kind or (document.engine.kind if document is not None else None)
+        if kind is None:
+            raise ValueError("without a document the engine's kind must be told")
+        self._clock = clock = time.monotonic
         self.entitlement = Entitlement(clock)
         scheduler = Scheduler(
-            scheduler_cost(document),
-            prediction=Prediction(document.cost.prediction),
             clock=clock,
             before_activity=self.entitlement.before_activity,
             after_removal=self.entitlement.after_removal,
         )
-        tenants = Tenants(document, scheduler)
-        pressure, queue = document.backpressure, document.queue
-        limits = Limits(pressure.max_requests, pressure.max_tokens, pressure.max_prefill_tokens)
-        bounds = Bounds(queue.max_requests, queue.max_requests_per_tenant, queue.max_bytes, queue.max_bytes_per_tenant)
+        random_source = random.Random(seed)
         self.dispatcher = Dispatcher(
-            scheduler, Capacity(limits, kv_need(document.engine.kind)), Backlog(bounds), clock, random_source
+            scheduler, Capacity(Limits(), kv_need(kind)), Backlog(NO_QUEUE), clock, random_source
         )
         self.upstream = Upstream(engine.host, engine.port, clock=clock)
-        self.watch = EngineWatch(document.engine.kind, self.upstream, self.dispatcher, clock)
-        self.drain = Drain(self.dispatcher, document.drain.timeout_seconds, clock)
+        self.watch = EngineWatch(kind, self.upstream, self.dispatcher, clock)
+        self.drain = Drain(self.dispatcher, DRAIN_SECONDS, clock)
         self.outflows = Outflows(clock)
-        self.data_port = DataPort(
-            document,
-            adapter,
-            tenants,
-            self.dispatcher,
-            self.upstream,
-            self.watch,
-            self.drain,
-            self.outflows,
+        self.reloads = ReloadCounts()
+        self.runtime = Runtime(
+            engine=engine_for(kind),
+            in_force=None,
+            tenants=Tenants(scheduler, self.entitlement),
+            dispatcher=self.dispatcher,
+            upstream=self.upstream,
+            watch=self.watch,
+            drain=self.drain,
+            outflows=self.outflows,
             clock=clock,
-            random_source=random_source,
+            random=random_source,
         )
-        exposition = Exposition(
-            document, tenants, self.data_port.without_tenant, self.dispatcher, self.entitlement, self.watch, clock
-        )
+        self.data_port = DataPort(self.runtime)
         self._admin = Admin(
-            document,
-            self.dispatcher,
-            self.drain,
-            self.watch,
-            exposition,
+            self.runtime,
+            Exposition(self.runtime, self.entitlement, self.reloads),
+            self.reloads,
             listening=lambda: self._listening,
-            clock=clock,
         )
         self._connection_cap = connection_cap(memory_limit_bytes)
         self._listening = False
         self._sites: list[web.TCPSite] = []
         self._runners: list[web.BaseRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
+        if document is not None:
+            self.apply(document)
+
+    def apply(self, document: Document) -> None:
+        """Brings a document into force: at once and as a whole, with all counters kept.
+
+        What is queued and in flight stays; requests that come from now on are seen by the new document.
+        """
+        runtime, dispatcher = self.runtime, self.dispatcher
+        kind = document.engine.kind
+        runtime.engine = engine_for(kind)
+        runtime.in_force = InForce(document, runtime.engine, Identity(document))
+        scheduler = dispatcher.scheduler
+        scheduler.cost, scheduler.prediction = scheduler_cost(document), Prediction(document.cost.prediction)
+        dispatcher.moved(runtime.tenants.apply(document, dispatcher.queued_requests, dispatcher.member_of))
+        pressure, queue = document.backpressure, document.queue
+        dispatcher.capacity.apply(
+            Limits(pressure.max_requests, pressure.max_tokens, pressure.max_prefill_tokens), kv_need(kind)
+        )
+        dispatcher.backlog.bounds = Bounds(
+            queue.max_requests, queue.max_requests_per_tenant, queue.max_bytes, queue.max_bytes_per_tenant
+        )
+        self.drain.window_seconds = document.drain.timeout_seconds
+        self.watch.engine_is(kind, document.engine.api_key)
+        dispatcher.pump()
 
     async def start(self, listen: Address, admin: Address, local: Address) -> tuple[Address, Address, Address]:
         """Binds the three ports, the data port last, once the engine has been asked for its limits.
@@ -181,12 +214,20 @@ class Proxy:
 
     async def finish(self) -> None:
         """The end of a life: the data port takes no connections any more, what was taken is finished as far as the
-        drain's window allows, then everything is closed."""
+        drain's window allows, what is left then is ended in words, and all that is written goes out to who reads it.
+        """
         self._listening = False
         if self._sites:
             await self._sites[-1].stop()
         self.drain.begin(refuse=True)
         await self.drain.over.wait()
+        for job in self.dispatcher.jobs:
+            if job.engine_side is not None:
+                job.engine_side.cut_off(Refused(Outcome.DRAINING, "this replica is going away: try again"))
+        deadline = self._clock() + max(self.drain.left_seconds, LAST_WORDS_SECONDS)
+        while (self.data_port.handling or self.outflows.total_bytes) and self._clock() < deadline:  # noqa: ASYNC110
+            # Nothing tells when a socket's buffer is empty.
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def stop(self) -> None:
         """Closes everything, at once."""

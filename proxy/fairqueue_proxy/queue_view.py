@@ -15,7 +15,7 @@ def queue_view(dispatcher: Dispatcher, now: float) -> dict[str, Any]:
     places: dict[Node, int] = {}
     rows = []
     for job in sorted(queued, key=lambda job: job.scheduled.arrival):
-        leaf = job.tenant.node
+        leaf = job.scheduled.leaf
         place = places[leaf] = places.get(leaf, 0) + 1
         rows.append(
             {
@@ -67,7 +67,7 @@ def _why(dispatcher: Dispatcher, job: Job, place: int, *, is_head: bool) -> str:
         return "behind earlier requests of its own tenant"
     if dispatcher.capacity.paused:
         return "the engine takes nothing at the moment"
-    if not all(node.active for node in job.tenant.node.path):
+    if not all(node.active for node in job.scheduled.leaf.path):
         return "its tenant is at its own limit"
     if is_head:
         return "next: waits until it fits into the engine"

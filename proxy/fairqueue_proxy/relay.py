@@ -20,7 +20,8 @@ from fairqueue_proxy.engines import Call, Engine
 from fairqueue_proxy.engines.shapes import error_event
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metering import ErrorKind, EventSplitter, OpaquePiece
-from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.metering.sse import data_span
+from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import Outflow, Outflows
 from fairqueue_proxy.stream_pace import StreamPace
 from fairqueue_proxy.upstream import Exchange
@@ -28,13 +29,23 @@ from fairqueue_proxy.upstream import Exchange
 PLAIN_LIMIT_BYTES = 4 * 1024 * 1024
 """A plain reply is read whole, to be metered, up to this; a longer one is passed on as it comes."""
 
+TAIL_BYTES = 64 * 1024
+"""Of a reply that is passed on as it comes, so much of its end is looked at: there engines put their counts."""
+
+MOST_REFUSALS = 10
+MOST_REFUSALS_ALONE = 3
+"""So often an engine may refuse a request for want of room before its refusal is believed; fewer times when nothing
+else of ours is in the engine."""
+
 
 class Verdict(enum.Enum):
     """What the beginning of the engine's reply means for the client."""
 
     RELAY = "relay"
     OVERLOADED = "overloaded"
+    UNREACHABLE = "unreachable"
     LOST = "lost"
+    CUT_OFF = "cut off"
 
 
 class Relay:
@@ -65,6 +76,7 @@ class Relay:
         self._client_left = False
         self.exchange: Exchange | None = None
         self.settled = False
+        # The engine did not take the request: it goes back to the head of its queue.
         self.overloaded = False
         self.status = 0
         self.headers: list[tuple[str, str]] = []
@@ -85,7 +97,7 @@ class Relay:
         self.status = status
         self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         lower = {name.lower(): value for name, value in self.headers}
-        self.streamed = lower.get("content-type", "").startswith("text/event-stream")
+        self.streamed = lower.get("content-type", "").lower().startswith("text/event-stream")
         self._dispatcher.replying(self._job)
         self._meter.head(status, lower)
 
@@ -96,13 +108,14 @@ class Relay:
         if self.streamed:
             self._send(b"".join([self._event(event) for event in self._splitter.feed(data)]))
         elif self.passing_plain:
+            self._body = (self._body + data)[-TAIL_BYTES:]
             self._send(data)
         else:
             self._body += data
             if len(self._body) > PLAIN_LIMIT_BYTES:
                 self.passing_plain = True
                 self._send(bytes(self._body))
-                self._body.clear()
+                del self._body[:-TAIL_BYTES]
                 self._decide(Verdict.RELAY)
 
     def reply_end(self) -> None:
@@ -112,8 +125,13 @@ class Relay:
         if self.streamed:
             if rest := self._splitter.flush():
                 self._send(self._event(rest))
-        elif not self.passing_plain:
+        elif self.passing_plain:
+            self._meter.tail(bytes(self._body))
+            if not self._meter.usage.final:
+                self._charge_by_time()
+        else:
             self._send(self._meter.body(bytes(self._body)))
+        self._body.clear()
         error = self._meter.usage.error
         if self._engine_is_full():
             return
@@ -127,28 +145,57 @@ class Relay:
         """The engine's connection broke before its reply was complete."""
         if self.overloaded:
             return
-        if not self.streamed:
-            self._charge_cut_reply()
+        if self.exchange is not None and self.exchange.unsent and self._decide(Verdict.UNREACHABLE):
+            self.overloaded = True
+            return
+        self._charge_cut_reply()
         self._settle(Outcome.ENGINE_ERROR, complete=False)
         if self._decide(Verdict.LOST):
             return
+        self._break_off(status=502, code="generation", message=f"engine failed: {reason}")
+
+    def cut_off(self, refused: Refused) -> None:
+        """The proxy goes away: the engine is left, and the client told as well as can be."""
+        if self.settled:
+            return
+        if self.exchange is not None:
+            self.exchange.abort()
+        self._charge_cut_reply()
+        self._job.outcome = self._job.outcome or refused.outcome
+        self._settle(refused.outcome, complete=False)
+        if not self._decide(Verdict.CUT_OFF):
+            self._break_off(status=refused.status, code=refused.outcome.value, message=refused.message)
+
+    def _break_off(self, *, status: int, code: str, message: str) -> None:
+        """Ends a reply that the client has already seen the beginning of."""
         if self.streamed:
             # What has come of the event that was cut would garble ours; of a very long one a part is out already.
             cut = b"\n\n" if isinstance(self._splitter.flush(), OpaquePiece) else b""
-            event = error_event(self._call.api, status=502, code="generation", message=f"engine failed: {reason}")
-            self._send(cut + event)
+            self._send(cut + error_event(self._call.api, status=status, code=code, message=message))
         elif self._outflow is not None:
             # Bytes of a plain reply are out: only a broken connection can tell the client that it is not whole.
             self._outflow.cut()
 
-    def attach(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
-        """The reply's head is out: what has come so far goes to the client, and from now on all that comes."""
+    def attach(
+        self,
+        writer: AbstractStreamWriter,
+        transport: asyncio.Transport,
+        *,
+        prelude: bytes = b"",
+        as_event: Callable[[int, bytes], bytes] | None = None,
+    ) -> None:
+        """The reply's head is out: what has come so far goes to the client, and from now on all that comes.
+
+        `as_event` makes an event of a plain reply, for a client that has been promised a stream.
+        """
         self._outflow = Outflow(self._outflows, writer, transport, pause=self._pause, resume=self._resume)
         pending, self._pending = bytes(self._pending), bytearray()
-        self._send(pending)
+        if as_event is not None and not self.streamed:
+            pending = as_event(self.status, pending)
+        self._send(prelude + pending)
 
     def put_back(self) -> None:
-        """The engine had no room: the job goes back to the head of its queue, and this exchange is over."""
+        """The engine did not take the job: it goes back to the head of its queue, and this exchange is over."""
         if self.exchange is not None:
             self.exchange.abort()
         self.settled = True
@@ -171,18 +218,24 @@ class Relay:
         out = self._meter.event(event)
         if self._engine_is_full():
             return b""
+        if usage.output_tokens or usage.prompt_tokens is not None:
+            self._dispatcher.observe(self._job, usage)
         if usage.error is None and self._meter.is_first_token():
             self._dispatcher.confirm(self._job)
             self._first_token()
-        if usage.output_tokens or usage.prompt_tokens is not None:
-            self._dispatcher.observe(self._job, usage)
-        self._decide(Verdict.RELAY)
+        if not self.decided.done() and data_span(event) is not None:
+            self._decide(Verdict.RELAY)
         return out
 
     def _engine_is_full(self) -> bool:
         """The engine has refused the request for want of room, and the client has been promised nothing yet."""
         usage = self._meter.usage
         if usage.error is None or usage.error.kind is not ErrorKind.OVERLOADED or self._job.scheduled.confirmed:
+            return False
+        job = self._job
+        alone = self._dispatcher.in_flight <= job.scheduled.sequences
+        if job.refusals_by_engine >= (MOST_REFUSALS_ALONE if alone else MOST_REFUSALS):
+            # It is the request that the engine has no room for, not the hour.
             return False
         self.overloaded = self._decide(Verdict.OVERLOADED) or self.overloaded
         return self.overloaded
@@ -216,9 +269,14 @@ class Relay:
         return True
 
     def _charge_cut_reply(self) -> None:
-        """What a plain reply that was cut short has cost: as long as a stream would have become in that time."""
+        """What a plain reply that was cut short has cost; of a stream all is known that came."""
+        if not self.streamed and not self._call.stream and not self._meter.usage.final:
+            self._charge_by_time()
+
+    def _charge_by_time(self) -> None:
+        """What can't be counted: as long as a stream would have become in that time."""
         usage, request = self._meter.usage, self._job.scheduled
-        if usage.final or self._job.dispatched_at is None:
+        if self._job.dispatched_at is None:
             return
         elapsed = self._clock() - self._job.dispatched_at
         tokens = int(elapsed * self._stream_pace.tokens_per_second) * request.sequences
@@ -232,7 +290,7 @@ class Relay:
         if self._client_left:
             outcome, complete = Outcome.CLIENT_GONE, False
         error = usage.error
-        if error is not None and error.kind is ErrorKind.FAILED and not self.streamed:
+        if error is not None and error.kind is ErrorKind.FAILED:
             self._charge_cut_reply()
         if error is not None and error.kind is not ErrorKind.FAILED and not job.scheduled.confirmed:
             # Nothing was done for it.

@@ -169,6 +169,7 @@ class Upstream:
         try:
             connection = await self._connect()
         except EngineUnreachable as error:
+            exchange.unsent = True
             exchange.lose(str(error))
         else:
             connection.begin(exchange)

@@ -42,7 +42,7 @@ class Exchange:
     After the reply has ended or was lost, all methods do nothing.
     """
 
-    __slots__ = ("connection", "method", "paused", "request", "resending", "sink")
+    __slots__ = ("connection", "method", "paused", "request", "resending", "sink", "unsent")
 
     def __init__(self, request: bytes, sink: ReplySink, *, method: str) -> None:
         # Kept only while it might have to be sent again, so that a large body is not held during a long reply.
@@ -50,6 +50,8 @@ class Exchange:
         self.sink = sink
         self.method = method
         self.paused = False
+        # The engine can't have begun with it: its connection died unanswered, and no other could be made.
+        self.unsent = False
         self.connection: Connection | None = None
         self.resending: asyncio.Task[None] | None = None
 

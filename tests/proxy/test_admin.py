@@ -104,8 +104,8 @@ async def test_config_names_policy_and_revision_and_holds_no_key(
     other = await start_proxy(engine.port, tenants=[{"name": "alice", "weight": 2}])
     configs = [(await ask(each.admin, request("/-/config", method="GET"))).json for each in (stack, other)]
     for config in configs:
-        assert config.keys() == {"policy", "revision", "schemas"}
-        assert (config["policy"], config["schemas"]) == ("default/test", [1])
+        assert config.keys() == {"policy", "revision", "schemas", "problem"}
+        assert (config["policy"], config["schemas"], config["problem"]) == ("default/test", [1], None)
     assert configs[0]["revision"] != configs[1]["revision"]
     assert key_of("alice") not in str(configs)
 

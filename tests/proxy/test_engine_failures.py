@@ -203,7 +203,7 @@ async def test_a_plain_reply_cut_short_is_charged_by_the_time_it_took_at_the_eng
         body = {"inputs": "hello", "parameters": {"max_new_tokens": 10}}
         client.send(request("/generate", body, tenant="alice"))
         play = await scripted.play()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         play.write(CUT_SHORT)
         play.close()
         assert (await client.reply()).status == 502
@@ -215,7 +215,7 @@ async def test_a_plain_reply_cut_short_is_charged_by_the_time_it_took_at_the_eng
         assert (await client.reply()).status == 502
     metrics = await stack.metrics()
     output = sample(metrics, "tokens_total", tenant="alice", kind="output")
-    # About 5 tokens for the first, never more than its limit, and never more than 1 for the second.
+    # Several tokens for the first, never more than its limit, and never more than 1 for the second.
     assert 2 <= output <= 11
 
 

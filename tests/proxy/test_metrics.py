@@ -40,6 +40,7 @@ EVERYTHING = {
     "engine_running_requests": ("gauge", set()),
     "engine_scrape_age_seconds": ("gauge", set()),
     "config_info": ("gauge", {"policy", "revision"}),
+    "config_reload_failures": ("counter", set()),
 }
 HISTOGRAMS = {name for name, (kind, _) in EVERYTHING.items() if kind == "histogram"}
 FROM_THE_ENGINE = {"engine_waiting_requests", "engine_running_requests"}

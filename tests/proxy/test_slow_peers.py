@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from fairqueue_proxy import data_port, outflow, proxy
+from fairqueue_proxy import outflow, proxy, receiving
 from fairqueue_proxy.outflow import STREAM_LIMIT_BYTES
 from fairqueue_sim import RunningEngine
 from proxy.conftest import StartProxy, Until
@@ -154,8 +154,8 @@ async def test_a_long_plain_reply_arrives_whole(start_proxy: StartProxy, scripte
 async def test_who_sends_too_slowly_gets_408_and_is_disconnected(
     start_proxy: StartProxy, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert data_port.BODY_SECONDS == 60.0
-    monkeypatch.setattr(data_port, "BODY_SECONDS", 0.1)
+    assert receiving.BODY_SECONDS == 60.0
+    monkeypatch.setattr(receiving, "BODY_SECONDS", 0.1)
     stack = await start_proxy(engine.port)
     async with RawClient(stack.data) as client:
         client.send(request("/generate", b'{"inputs": ', tenant="alice", headers={"Content-Length": "5000"}))

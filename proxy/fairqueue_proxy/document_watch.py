@@ -1,0 +1,127 @@
+"""Watches where the configuration comes from and brings each new version into force, or keeps the last good one.
+
+Files are looked at, not subscribed to: what Kubernetes mounts changes by a link that is swapped, which a look at the
+file's identity sees as well as anything and without a descriptor for each. Nothing that fails here stops the proxy.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairqueue_api import Document
+
+LOOK_SECONDS = 0.5
+MOST_FILES = 10_000
+
+log = logging.getLogger(__name__)
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(slots=True)
+class ReloadCounts:
+    """What became of new versions; `problem` is why the last one is not in force."""
+
+    applied: int = 0
+    failures: int = 0
+    problem: str | None = None
+
+
+class DocumentWatch:
+    """Loads the document anew whenever one of `paths` (files, or folders with all below them) has changed.
+
+    `load` raises an Exception with a message for whoever wrote the files; `apply` is told a document that differs from
+    the last one.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        load: Callable[[], Document],
+        apply: Callable[[Document], None],
+        *,
+        remember: Path | None = None,
+        counts: ReloadCounts | None = None,
+    ) -> None:
+        self._paths = paths
+        self._load = load
+        self._apply = apply
+        self._remember = remember
+        self._seen: Fingerprint | None = None
+        self._revision: str | None = None
+        self.counts = counts or ReloadCounts()
+
+    def in_force(self, document: Document) -> None:
+        """This one is in force already: only what differs from it is news."""
+        self._seen = fingerprint(self._paths)
+        self._revision = document.revision
+        self._keep(document)
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Brings a new version into force if there is one."""
+        now = fingerprint(self._paths)
+        if now == self._seen:
+            return
+        self._seen = now
+        try:
+            document = self._load()
+        except Exception as error:
+            self.counts.failures += 1
+            self.counts.problem = str(error)
+            log.error("the new configuration is not used: %s", error)
+            return
+        self.counts.problem = None
+        if document.revision == self._revision:
+            return
+        self._apply(document)
+        self._revision = document.revision
+        self.counts.applied += 1
+        log.info("policy %s is in force, revision %s", document.policy, document.revision[:12])
+        self._keep(document)
+
+    def _keep(self, document: Document) -> None:
+        """Keeps the document for a start at which the files are gone."""
+        if self._remember is None:
+            return
+        beside = self._remember.with_name(f".{self._remember.name}.new")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(document.to_json())
+            beside.replace(self._remember)
+        except OSError as error:
+            log.warning("the last good document can't be kept in %s: %s", self._remember, error.strerror)
+
+
+def fingerprint(paths: list[Path]) -> Fingerprint:
+    """What tells one state of some files from another without reading them."""
+    found = []
+    for path in _files(paths):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), status.st_ino, status.st_mtime_ns, status.st_size))
+        if len(found) == MOST_FILES:
+            break
+    return tuple(found)
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path, followlinks=True):
+            folders.sort()
+            for name in sorted(names):
+                yield Path(folder, name)

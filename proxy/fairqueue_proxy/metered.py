@@ -1,0 +1,282 @@
+"""One metered request, from the first byte of its body to its outcome.
+
+The order of things: body, size, queue, engine, reply. A job is accounted for in exactly one place at any time
+(receiving, queued, in flight, settled), and `answer` lets go of it on every path.
+"""
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+
+from fairqueue_proxy.engines import BadBody, Call, Route, error_event
+from fairqueue_proxy.heads import client_headers, engine_head
+from fairqueue_proxy.job import Job
+from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.receiving import receive_body
+from fairqueue_proxy.refusals import dress, own_headers, refusal
+from fairqueue_proxy.relay import Relay, Verdict
+from fairqueue_proxy.request_log import log_request
+from fairqueue_proxy.runtime import InForce, Runtime
+from fairqueue_proxy.scheduler import Request, State
+from fairqueue_proxy.upstream import EngineUnreachable
+from fairqueue_proxy.waiting import Waiting
+
+LONGEST_OUTPUT_TOKENS = 1_000_000
+UNKNOWN_CONTEXT_TOKENS = 4096
+
+
+class MeteredRequest:
+    """Answers one request; made for it, and used once."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        in_force: InForce,
+        request: web.BaseRequest,
+        *,
+        route: Route,
+        target: str,
+        withheld: frozenset[bytes],
+        job: Job,
+    ) -> None:
+        self._runtime = runtime
+        self._in_force = in_force
+        self._request = request
+        self._route = route
+        self._target = target
+        self._withheld = withheld
+        self._job = job
+        self._waiting: Waiting | None = None
+
+    async def answer(self) -> web.StreamResponse:
+        """The reply, sent or to be sent; cancelled when the client hangs up."""
+        job = self._job
+        try:
+            return await self._serve()
+        except Refused as refused:
+            job.outcome = job.outcome or refused.outcome
+            return await self._refuse(refused)
+        except asyncio.CancelledError:
+            job.outcome = job.outcome or Outcome.CLIENT_GONE
+            raise
+        except ConnectionError:
+            # The client went while we wrote. aiohttp finds the connection closed, too, and writes nothing.
+            job.outcome = job.outcome or Outcome.CLIENT_GONE
+            return web.Response()
+        finally:
+            self._let_go()
+
+    async def _serve(self) -> web.StreamResponse:
+        runtime, job, document = self._runtime, self._job, self._in_force.document
+        runtime.drain.take()
+        if runtime.watch.unavailable:
+            raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later")
+        call = self._parse(await self._receive())
+        self._size(call)
+        runtime.dispatcher.submit(job)
+        hold = document.queue.hold_headers_seconds if call.stream else None
+        async with Waiting(self._request, hold, self._dress_early) as self._waiting:
+            relay: Relay | None = None
+            while relay is None:
+                await self._admission()
+                relay = await self._try_engine(call)
+        # The engine has it: it can't have to be sent again.
+        call.body = b""
+        return await self._reply(relay)
+
+    async def _receive(self) -> bytes:
+        job, dispatcher = self._job, self._runtime.dispatcher
+        return await receive_body(
+            self._request,
+            self._in_force.document.queue.max_body_bytes,
+            job=job,
+            count=lambda size_bytes: dispatcher.receive(job, size_bytes),
+        )
+
+    def _parse(self, body: bytes) -> Call:
+        try:
+            call = self._in_force.engine.parse(self._route, body)
+        except BadBody as error:
+            raise Refused(Outcome.BAD_REQUEST, str(error)) from None
+        self._route = Route(self._route.access, call.api)
+        return call
+
+    def _size(self, call: Call) -> None:
+        """What the scheduler needs to know of the request."""
+        dispatcher, job = self._runtime.dispatcher, self._job
+        context, most = dispatcher.capacity.context_tokens, dispatcher.capacity.most_sequences
+        # The engine refuses more: room for all of them need not be waited for.
+        sequences = call.sequences if most is None or call.sequences <= most else 1
+        prompt = call.prompt_tokens
+        if prompt is not None and context is not None and prompt // sequences > context:
+            raise Refused(
+                Outcome.TOO_LARGE, f"the prompt has more tokens than the {context} the engine holds", status=422
+            )
+        if prompt is None:
+            prompt = dispatcher.sizes.estimate(call.api, call.prompt_bytes, call.media_parts)
+        room = context - prompt // sequences if context is not None else UNKNOWN_CONTEXT_TOKENS
+        longest = call.max_tokens if call.max_tokens is not None else room
+        if context is not None:
+            longest = min(longest, max(room, 1))
+        job.call = call
+        job.request = Request(
+            job.tenant.leaf(dispatcher.scheduler, job.identity or call.user),
+            prompt_tokens=prompt,
+            prompt_exact=call.prompt_tokens is not None,
+            max_output_tokens=max(1, min(longest, LONGEST_OUTPUT_TOKENS)) * sequences,
+            sequences=sequences,
+        )
+
+    async def _admission(self) -> None:
+        """Waits until the job is dispatched."""
+        runtime, job = self._runtime, self._job
+        request = job.scheduled
+        if request.state is not State.QUEUED:
+            return
+        timeout = self._in_force.document.queue.timeout_seconds
+        waited = runtime.clock() - (job.queued_at or 0.0)
+        job.admitted = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(max(timeout - waited, 0)):
+                await job.admitted
+        except TimeoutError:
+            # At the same moment it may have been refused, or let in.
+            if job.refused is not None:
+                raise job.refused from None
+            if request.state is State.QUEUED:
+                raise Refused(Outcome.QUEUE_TIMEOUT, f"waited longer than {timeout:g} s for the engine") from None
+        finally:
+            job.admitted.cancel()
+            job.admitted = None
+
+    async def _try_engine(self, call: Call) -> Relay | None:
+        """Sends the job to the engine. None: the engine did not take it, it is queued again."""
+        runtime, job = self._runtime, self._job
+        relay = Relay(
+            job, call, self._in_force.engine, runtime.dispatcher, runtime.outflows, runtime.stream_pace, runtime.clock
+        )
+        head = engine_head(
+            self._request.method,
+            self._target,
+            runtime.upstream.authority,
+            self._request.raw_headers,
+            withheld=self._withheld,
+            request_id=job.request_id,
+            body_bytes=len(call.body),
+            api_key=self._in_force.document.engine.api_key,
+        )
+        try:
+            relay.exchange = await runtime.upstream.send(head + call.body, relay, method=self._request.method)
+        except EngineUnreachable:
+            runtime.watch.unreachable()
+            runtime.dispatcher.put_back(job)
+            return None
+        job.engine_side = relay
+        verdict = await relay.decided
+        if verdict in (Verdict.OVERLOADED, Verdict.UNREACHABLE):
+            job.engine_side = None
+            job.refusals_by_engine += verdict is Verdict.OVERLOADED
+            (runtime.watch.overloaded if verdict is Verdict.OVERLOADED else runtime.watch.unreachable)()
+            relay.put_back()
+            return None
+        if verdict is Verdict.LOST:
+            raise Refused(Outcome.ENGINE_ERROR, "the engine broke the connection before it answered")
+        if verdict is Verdict.CUT_OFF:
+            raise Refused(Outcome.DRAINING, "this replica is going away: try again")
+        return relay
+
+    async def _reply(self, relay: Relay) -> web.StreamResponse:
+        """The engine's reply, on its way to the client until its last byte."""
+        job, request = self._job, self._request
+        early = self._waiting
+        if early is not None and early.response is not None:
+            return await self._reply_late(relay, early)
+        job.status = relay.status
+        response = web.StreamResponse(status=relay.status)
+        dress(self._runtime, response, [*client_headers(relay.headers), *own_headers(job)])
+        if relay.whole_bytes is not None:
+            response.content_length = relay.whole_bytes
+        elif request.version >= (1, 1):
+            response.enable_chunked_encoding()
+        writer, transport = await response.prepare(request), request.transport
+        if writer is None or transport is None:
+            raise ConnectionResetError("the client has gone")
+        relay.attach(writer, transport)
+        await relay.finished
+        await response.write_eof()
+        return response
+
+    async def _reply_late(self, relay: Relay, early: Waiting) -> web.StreamResponse:
+        """The same into a stream that has begun before the engine answered."""
+        response, writer, transport = early.response, early.writer, self._request.transport
+        if response is None or writer is None or transport is None:
+            raise ConnectionResetError("the client has gone")
+        job = self._job
+        job.status = response.status
+        lines = [f": {name}: {value}\n" for name, value in own_headers(job)]
+        relay.attach(writer, transport, prelude="".join(lines).encode() + b"\n", as_event=self._as_event)
+        await relay.finished
+        await response.write_eof()
+        return response
+
+    def _as_event(self, status: int, body: bytes) -> bytes:
+        """A plain reply (an error's, mostly) for a client that has been promised a stream."""
+        if status < 400:
+            return b"data: " + _one_line(body) + b"\n\n"
+        try:
+            # What the engine says is what the route's clients parse.
+            return b"data: " + msgspec.json.encode(msgspec.json.decode(body, type=dict[str, msgspec.Raw])) + b"\n\n"
+        except (ValueError, RecursionError):
+            message = body.decode("utf-8", "replace")[:1000] or f"the engine answered {status}"
+            return error_event(self._route.api, status=status, code="engine_error", message=message)
+
+    async def _refuse(self, refused: Refused) -> web.StreamResponse:
+        job, early = self._job, self._waiting
+        response = early.response if early is not None else None
+        if response is None:
+            job.status = refused.status
+            return refusal(self._runtime, refused, api=self._route.api, request_id=job.request_id, tenant=job.tenant)
+        job.status = response.status
+        event = error_event(self._route.api, status=refused.status, code=refused.outcome.value, message=refused.message)
+        await response.write(event)
+        await response.write_eof()
+        return response
+
+    def _dress_early(self, response: web.StreamResponse, headers: list[tuple[str, str]]) -> None:
+        job = self._job
+        own = [("x-request-id", job.request_id), ("x-fairqueue-tenant", job.tenant.name)]
+        dress(self._runtime, response, [*headers, *own])
+
+    def _let_go(self) -> None:
+        """Whatever happened: the job is nowhere any more, or the engine finishes it for nobody."""
+        job, dispatcher = self._job, self._runtime.dispatcher
+        side = job.engine_side
+        if side is None:
+            if job.request is not None and job.request.state is State.IN_FLIGHT:
+                dispatcher.drop(job)
+            else:
+                dispatcher.leave(job)
+        elif not side.settled:
+            side.client_gone()
+            if not side.settled:
+                side.on_settled = lambda: record(job, self._runtime.clock())
+                return
+        record(job, self._runtime.clock())
+
+
+def record(job: Job, now: float) -> None:
+    """Counts and logs the request; once, when all is known."""
+    tenant = job.tenant
+    outcome = job.outcome = job.outcome or Outcome.ENGINE_ERROR
+    tenant.outcomes[outcome] += 1
+    tenant.request_seconds.observe(now - job.received_at)
+    if job.dispatched_at is not None:
+        tenant.queue_seconds.observe(job.queue_seconds)
+    if job.first_token_at is not None:
+        tenant.first_token_seconds.observe(job.first_token_at - job.received_at)
+    log_request(job, now)
+
+
+def _one_line(body: bytes) -> bytes:
+    return b" ".join(body.split())
