@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test test-long soak lint format mutation lock clean
+.PHONY: help setup demo test test-long soak lint format crd mutation lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts, spelling, dead code, de
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+crd: $(STAMP) ## write the CRD and the table of the policy's fields anew from the models
+	@$(BIN)/python -m fairqueue_api.generate
 
 mutation: $(STAMP) ## mutation tests of the scheduler core (several minutes)
 	@$(BIN)/mutmut run

@@ -33,15 +33,21 @@ def bearer(tenant: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key_of(tenant)}"}
 
 
-def write_policy(folder: Path, *, kind: str = "TGI", tenants: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
-    """Writes a policy file and the tenants' keys; returns both paths. Tenants get their key refs by themselves."""
+def write_policy(
+    folder: Path, *, kind: str = "TGI", tenants: list[dict[str, Any]], engine_key: str | None = None, **spec: Any
+) -> tuple[Path, Path]:
+    """Writes a policy file and the keys, the tenants' and the engine's; returns both paths. Tenants get their key refs
+    by themselves."""
     secrets = folder / "secrets" / "keys"
     secrets.mkdir(parents=True)
     full = []
     for tenant in tenants:
         (secrets / tenant["name"]).write_text(key_of(tenant["name"]))
         full.append({"apiKeySecretRefs": [{"name": "keys", "key": tenant["name"]}], **tenant})
-    engine = {"kind": kind, **({"port": 8000} if kind == "OpenAI" else {})}
+    engine: dict[str, Any] = {"kind": kind, **({"port": 8000} if kind == "OpenAI" else {})}
+    if engine_key is not None:
+        (secrets / "engine").write_text(engine_key)
+        engine["apiKeySecretRef"] = {"name": "keys", "key": "engine"}
     policy = {
         "apiVersion": "fairqueue.dev/v1alpha1",
         "kind": "FairnessPolicy",
@@ -104,9 +110,18 @@ async def running_proxy(folder: Path, engine_port: int, **policy: Any) -> AsyncI
 
 @asynccontextmanager
 async def serving_proxy(folder: Path, engine_port: int, log: Path, **policy: Any) -> AsyncIterator[Stack]:
-    """`fairqueue serve` as a child process; its standard error goes to `log`."""
+    """`fairqueue serve --policy` as a child process; its standard error goes to `log`."""
     path, secrets = write_policy(folder, **policy)
-    command = [sys.executable, "-m", "fairqueue_cli.main", "serve", "--policy", path, "--secrets", secrets]
+    async with serving(engine_port, log, "--policy", path, "--secrets", secrets) as stack:
+        yield stack
+
+
+@asynccontextmanager
+async def serving(
+    engine_port: int, log: Path, *options: object, program: tuple[str, str] = ("-m", "fairqueue_cli.main")
+) -> AsyncIterator[Stack]:
+    """`fairqueue serve` as a child process, in front of an engine on loopback; its standard error goes to `log`."""
+    command = [sys.executable, *program, "serve", *options]
     command += ["--engine", f"http://127.0.0.1:{engine_port}"]
     for option in ("--listen", "--admin", "--local"):
         command += [option, "127.0.0.1:0"]
@@ -114,11 +129,13 @@ async def serving_proxy(folder: Path, engine_port: int, log: Path, **policy: Any
         *map(str, command), stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )
     assert process.stderr is not None
-    first = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
-    assert first.startswith("fairqueue: clients on"), first
-    words = first.replace(",", " ").split()
+    warnings = b""
+    while not (line := await asyncio.wait_for(process.stderr.readline(), 20)).startswith(b"fairqueue: clients on"):
+        assert line.startswith(b"{"), line
+        warnings += line
+    words = line.decode().replace(",", " ").split()
     data, admin, local = (_address(words[index]) for index in (3, 8, 13))
-    copying = asyncio.create_task(_copy(process.stderr, log))
+    copying = asyncio.create_task(_copy(process.stderr, log, warnings))
     try:
         yield Stack(data, admin, local, process=process)
     finally:
@@ -128,8 +145,9 @@ async def serving_proxy(folder: Path, engine_port: int, log: Path, **policy: Any
         await copying
 
 
-async def _copy(reader: asyncio.StreamReader, log: Path) -> None:
+async def _copy(reader: asyncio.StreamReader, log: Path, beginning: bytes) -> None:
     with log.open("wb", buffering=0) as file:
+        file.write(beginning)
         while data := await reader.read(65536):
             file.write(data)
 

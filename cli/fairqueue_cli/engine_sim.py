@@ -9,7 +9,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from fairqueue_sim import ENGINE_KINDS, EngineSettings, TruthLog, UnknownProfileError, load_profile, profile_names
+from fairqueue_sim import (
+    ENGINE_KINDS,
+    EngineKind,
+    EngineSettings,
+    TruthLog,
+    UnknownProfileError,
+    load_profile,
+    profile_names,
+)
 from fairqueue_sim.running import start_engine
 
 HELP = """Run a simulated model server over HTTP: real bytes and continuous batching, no model and no GPU.
@@ -19,7 +27,8 @@ example:
   curl 127.0.0.1:8080/generate_stream -H 'content-type: application/json' \\
     -d '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 5}}'
 
-tgi is Text Generation Inference's router 3.3.6, byte for byte; openai is a plain OpenAI-compatible server.
+tgi is Text Generation Inference's router 3.3.6, byte for byte; vllm is vLLM's OpenAI server 0.32.0; sglang is SGLang
+0.5.23 by its source; openai is a plain OpenAI-compatible server.
 Marks in a prompt steer the model: [[eos=4]] ends at token 4, [[fail=3]] fails at token 3, [[slow=100]] takes 100 ms
 a step. SIGTERM or Ctrl-C lets running replies finish; a second one ends at once."""
 
@@ -35,9 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model-profile", default="a10g-llama2-7b", metavar="NAME", help=f"one of {profiles} (%(default)s)"
     )
     parser.add_argument("--kv-tokens", type=int, metavar="M", help="size of the KV cache (the profile's)")
-    parser.add_argument("--slots", type=int, metavar="N", help="most sequences in a batch (no limit)")
     parser.add_argument(
-        "--max-concurrent-requests", type=int, metavar="N", help="more are refused (tgi: 128; openai: no limit)"
+        "--slots", type=int, metavar="N", help="most sequences in a batch (vllm: 256; sglang: 2048; else no limit)"
+    )
+    parser.add_argument(
+        "--max-concurrent-requests",
+        type=int,
+        metavar="N",
+        help="more, queued ones included, are refused (tgi: 128; else no limit)",
     )
     parser.add_argument(
         "--mean-output-tokens",
@@ -73,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             return _bad_input(f"--listen {args.listen}: {error.strerror}: choose another address")
 
 
-async def _serve(kind: str, settings: EngineSettings, truth: TruthLog, host: str, port: int) -> int:
+async def _serve(kind: EngineKind, settings: EngineSettings, truth: TruthLog, host: str, port: int) -> int:
     drain, now = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -82,7 +96,7 @@ async def _serve(kind: str, settings: EngineSettings, truth: TruthLog, host: str
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    engine = await start_engine("openai" if kind == "openai" else "tgi", settings, truth, host=host, port=port)
+    engine = await start_engine(kind, settings, truth, host=host, port=port)
     try:
         print(f"fairqueue engine-sim: {kind} listens on {engine.url}", flush=True)
         await drain.wait()

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "serve": ("fairqueue_cli.serve", "run the proxy in front of a model server"),
     "drain": ("fairqueue_cli.drain", "tell a running proxy to finish what it has and take nothing new"),
+    "validate": ("fairqueue_cli.validate", "check policy files, and say what is wrong and how to mend it"),
     "engine-sim": ("fairqueue_cli.engine_sim", "run a simulated model server over HTTP"),
     "load": ("fairqueue_cli.load", "put load on a model server and report what each tenant got"),
     "demo": ("fairqueue_cli.demo", "share a real model between a flood and a chat, without and with fairqueue"),

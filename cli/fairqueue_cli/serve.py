@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from fairqueue_api import Document, PolicyError, SecretDirectory, parse_document, render
-from fairqueue_proxy.document_watch import DocumentWatch
+from fairqueue_api import Document, ParsedDocument, PolicyError, SecretDirectory, parse_document, render
+from fairqueue_proxy.document_watch import DocumentWatch, Fingerprint, fingerprint
 from fairqueue_proxy.proxy import Address, CannotListen, Proxy
 from fairqueue_proxy.request_log import configure
 
@@ -87,12 +87,16 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where documents come from: what to watch, how to load it, and what was there at the start."""
+    """Where documents come from: what to watch, how to load it, and what to start with.
+
+    `seen` is None when that is not what is in `paths`.
+    """
 
     paths: list[Path]
     load: Callable[[], Document]
     first: Document | None
     warnings: list[str]
+    seen: Fingerprint | None = None
 
 
 def _policy_source(args: argparse.Namespace) -> _Source:
@@ -104,26 +108,32 @@ def _policy_source(args: argparse.Namespace) -> _Source:
     def load() -> Document:
         return render(load_policy(args.policy), secrets)
 
+    paths = [args.policy] if args.secrets is None else [args.policy, args.secrets]
+    seen = fingerprint(paths)
     policy = load_policy(args.policy)
     warnings = [str(warning) for warning in policy_warnings(policy, str(args.policy))]
-    paths = [args.policy] if args.secrets is None else [args.policy, args.secrets]
-    return _Source(paths, load, render(policy, secrets), warnings)
+    return _Source(paths, load, render(policy, secrets), warnings, seen)
 
 
 def _config_source(args: argparse.Namespace) -> _Source:
     path = args.config / DOCUMENT
 
-    def load() -> Document:
+    def read() -> ParsedDocument:
         try:
-            parsed = parse_document(path.read_bytes())
+            return parse_document(path.read_bytes())
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}") from None
-        if parsed.unknown_fields:
-            log.warning("%s: fields that this version does not know: %s", path, ", ".join(parsed.unknown_fields))
+
+    def load() -> Document:
+        parsed = read()
+        for warning in _unknown_fields(path, parsed):
+            log.warning(warning)
         return parsed.document
 
+    seen = fingerprint([path])
     try:
-        return _Source([path], load, load(), [])
+        parsed = read()
+        return _Source([path], load, parsed.document, _unknown_fields(path, parsed), seen)
     except (PolicyError, ValueError) as error:
         warnings = [str(error)]
     if args.last_good is None:
@@ -132,6 +142,11 @@ def _config_source(args: argparse.Namespace) -> _Source:
         return _Source([path], load, parse_document(args.last_good.read_bytes()).document, warnings)
     except (PolicyError, OSError) as error:
         return _Source([path], load, None, [*warnings, f"{args.last_good}: {error}"])
+
+
+def _unknown_fields(path: Path, parsed: ParsedDocument) -> list[str]:
+    fields = ", ".join(parsed.unknown_fields)
+    return [f"{path}: fields that this version does not know: {fields}"] if fields else []
 
 
 def _loop_runner() -> Callable[..., int]:
@@ -145,8 +160,8 @@ def _loop_runner() -> Callable[..., int]:
 async def _serve(source: _Source, engine: Address, args: argparse.Namespace, addresses: list[Address]) -> int:
     proxy = Proxy(source.first, engine, engine_kind=args.engine_kind, memory_limit_bytes=_memory_limit_bytes())
     watch = DocumentWatch(source.paths, source.load, proxy.apply, remember=args.last_good, counts=proxy.reloads)
-    if source.first is not None and not (args.config is not None and source.warnings):
-        watch.in_force(source.first)
+    if source.first is not None and source.seen is not None:
+        watch.in_force(source.first, source.seen)
     watching: asyncio.Task[None] | None = None
     told = asyncio.Event()
     now = asyncio.Event()

@@ -1,7 +1,7 @@
 """Ranges of addresses as Kubernetes writes them: what its `isCIDR` takes, and nothing else."""
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
 
@@ -18,14 +18,13 @@ def parse_cidr(text: str) -> Network:
 
     IPv4 addresses in IPv6 clothes (`::ffff:10.0.0.1`) and zones (`fe80::1%eth0`) are refused, as by the API server.
     """
-    address, slash, length = text.rpartition("/")
-    if not slash or "%" in address or not _PREFIX_LENGTH.fullmatch(length):
+    host, slash, length = text.rpartition("/")
+    if not slash or "%" in host or not _PREFIX_LENGTH.fullmatch(length):
         raise CidrError
     try:
-        # Not of the network alone: a short prefix would drop the bits that tell an address in disguise.
-        whole = ip_network(address)
-        if isinstance(whole, IPv6Network) and whole.network_address.ipv4_mapped is not None:
+        address = ip_address(host)
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             raise CidrError
-        return ip_network((address, int(length)), strict=False)
+        return ip_network((host, int(length)), strict=False)
     except ValueError:
         raise CidrError from None

@@ -6,7 +6,6 @@ A marker stands in the field's `Annotated[...]`; pydantic puts its keywords into
 from typing import Any
 
 from pydantic import GetJsonSchemaHandler
-from pydantic_core import CoreSchema
 
 LIST_TYPE = "x-kubernetes-list-type"
 LIST_MAP_KEYS = "x-kubernetes-list-map-keys"
@@ -19,10 +18,10 @@ INT64_MAX = 2**63 - 1
 class CrdMarker:
     """Adds `keywords` to the schema of the field that it marks."""
 
-    def __init__(self, **keywords: object) -> None:
+    def __init__(self, **keywords: Any) -> None:
         self.keywords = keywords
 
-    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(core_schema), **self.keywords}
 
 

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
 
+from .cidrs import CidrError, parse_cidr
 from .document import SCHEMA, Between, Document
 from .errors import DocumentError, Problem
 
@@ -96,9 +97,15 @@ def _plain(hint: type[object], value: object, path: str) -> object:
 
 
 def _contradictions(document: Document) -> Iterator[tuple[str, str]]:
-    """What would break the tree of tenants, or give one key to two of them."""
+    yield from _tree_contradictions(document)
+    yield from _identity_contradictions(document)
+    if (document.cost.type == "Quadratic") != (document.cost.quadratic is not None):
+        yield "cost.quadratic", "does not go with cost.type"
+
+
+def _tree_contradictions(document: Document) -> Iterator[tuple[str, str]]:
+    """What would break the tree of tenants."""
     parents = {group.name: group.parent for group in document.groups}
-    owners: dict[str, str] = {}
     if len(parents) != len(document.groups):
         yield "groups", "repeats a name"
     if len({tenant.name for tenant in document.tenants}) != len(document.tenants):
@@ -109,10 +116,40 @@ def _contradictions(document: Document) -> Iterator[tuple[str, str]]:
     for tenant in document.tenants:
         if tenant.group is not None and tenant.group not in parents:
             yield "tenants[].group", "names no group"
+
+
+def _identity_contradictions(document: Document) -> Iterator[tuple[str, str]]:
+    """What would give one request to two tenants, or to nobody who is there."""
+    kinds = {source.name: source.type for source in document.identity.sources}
+    if len(kinds) != len(document.identity.sources):
+        yield "identity.sources", "repeats a name"
+    for source in document.identity.sources:
+        if (source.type == "Header") != bool(source.trusted_cidrs):
+            yield "identity.sources[].trusted_cidrs", "does not go with the source's type"
+        if not all(map(_is_cidr, source.trusted_cidrs)):
+            yield "identity.sources[].trusted_cidrs", "holds what is no range of addresses"
+    if document.identity.on_unidentified == "Anonymous" and document.anonymous is None:
+        yield "anonymous", "is missing, and identity.on_unidentified is Anonymous"
+    owners: dict[object, str] = {}
+    for tenant in document.tenants:
         if any(owners.setdefault(key, tenant.name) != tenant.name for key in tenant.key_digests):
             yield "tenants[].key_digests", "gives one key to two tenants"
-    if (document.cost.type == "Quadratic") != (document.cost.quadratic is not None):
-        yield "cost.quadratic", "does not go with cost.type"
+        if any(owners.setdefault(subject, tenant.name) != tenant.name for subject in tenant.subjects):
+            yield "tenants[].subjects", "gives one identity to two tenants"
+        if any(kinds.get(subject.source) != "Header" for subject in tenant.subjects):
+            yield "tenants[].subjects[].source", "names no source that verifies identities"
+    key = document.engine.api_key
+    # As a header's value, anything else could not be sent, or would be read as another header.
+    if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+        yield "engine.api_key", "is not what a header can carry"
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        parse_cidr(text)
+    except CidrError:
+        return False
+    return True
 
 
 def _error(path: str, what: str, fix: str) -> DocumentError:

@@ -23,11 +23,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        if self.what == NOT_SUPPORTED_YET:
-            parts = [self.source, f"{self.path} {self.what}", self.fix]
-        else:
-            parts = [self.source, self.path, self.what, self.fix]
-        return _one_line(": ".join(part for part in parts if part))
+        return _one_line(": ".join(part for part in (self.source, self.path, self.what, self.fix) if part))
 
 
 class PolicyError(Exception):

@@ -77,7 +77,9 @@ class Engine(Model):
     kind: Literal["TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI"] = Field(
         description="how to speak to the engine; `OpenAI` is any server with the OpenAI API"
     )
-    container: DnsName | None = Field(None, description="on Kubernetes, the engine's container in the pod")
+    container: Annotated[str, Field(max_length=63, pattern=DNS_LABEL)] | None = Field(
+        None, description="on Kubernetes, the engine's container in the pod"
+    )
     port: Annotated[int, Field(ge=1, le=65_535), INT32] | None = Field(
         None, description="on Kubernetes, the port that clients know; required for `OpenAI`"
     )
@@ -115,11 +117,11 @@ class HeaderSource(Model):
     name: HeaderName = Field(
         "x-gateway-inference-fairness-id", description="the header that names the identity; set by your gateway"
     )
-    trusted_cidrs: Annotated[
-        list[Annotated[str, Field(max_length=43)]], Field(min_length=1, max_length=32), SET
-    ] = Field(
-        alias="trustedCIDRs",
-        description="the only TCP peers whose header is believed: your gateway's addresses. Loopback is not implied",
+    trusted_cidrs: Annotated[list[Annotated[str, Field(max_length=43)]], Field(min_length=1, max_length=32), SET] = (
+        Field(
+            alias="trustedCIDRs",
+            description="the only TCP peers whose header is believed: your gateway; loopback is not implied",
+        )
     )
 
 
@@ -232,7 +234,7 @@ class Queue(Model):
     hold_headers: Duration = Field(
         "5s", description="how long a stream that waits gets no byte; then `200` and a comment now and then"
     )
-    timeout: Duration = Field("60s", description="longest wait; then 504")
+    timeout: Duration = Field("60s", description="longest wait, more than 0s; then 504")
 
 
 class Backpressure(Model):
@@ -254,12 +256,14 @@ class Spec(Model):
     mode: Literal["Enforce", "Observe"] = Field(
         "Enforce", description="`Observe`: relay everything at once, refuse nothing, report what would have been done"
     )
-    injection: Annotated[Injection, default({})] = Field(
-        default_factory=Injection, description="on Kubernetes, how the proxy gets into a pod"
-    )
-    identity: Annotated[Identity, default({})] = Field(
-        default_factory=Identity, description="how it is found out whose a request is"
-    )
+    injection: Annotated[
+        Injection,
+        default({}),
+        Field(default_factory=Injection, description="on Kubernetes, how the proxy gets into a pod"),
+    ]
+    identity: Annotated[
+        Identity, default({}), Field(default_factory=Identity, description="how it is found out whose a request is")
+    ]
     groups: Annotated[list[Group], Field(max_length=64), unique_by("name")] = Field(
         [], description="organisations and teams, which share first"
     )
@@ -270,15 +274,21 @@ class Spec(Model):
         None, description="those who are nobody's; required when `onUnidentified` is `Anonymous`; `{}` will do"
     )
     # Not {}: the default itself must pass the rule on `quadratic`, before the defaults within it are filled in.
-    cost: Annotated[Cost, default({"type": "Linear"})] = Field(
-        default_factory=Cost, description="what a request costs its tenant, in units of its counter"
-    )
-    queue: Annotated[Queue, default({})] = Field(default_factory=Queue, description="what may wait, and how long")
-    backpressure: Annotated[Backpressure, default({})] = Field(
-        default_factory=Backpressure,
-        description="how much the engine may hold; unset, what it reports, else what is learned",
-    )
-    drain: Annotated[Drain, default({})] = Field(default_factory=Drain, description="how the proxy ends")
+    cost: Annotated[
+        Cost,
+        default({"type": "Linear"}),
+        Field(default_factory=Cost, description="what a request costs its tenant, in units of its counter"),
+    ]
+    queue: Annotated[Queue, default({}), Field(default_factory=Queue, description="what may wait, and how long")]
+    backpressure: Annotated[
+        Backpressure,
+        default({}),
+        Field(
+            default_factory=Backpressure,
+            description="how much the engine may hold; unset, what it reports, else what is learned",
+        ),
+    ]
+    drain: Annotated[Drain, default({}), Field(default_factory=Drain, description="how the proxy ends")]
 
 
 class FairnessPolicy(Model):

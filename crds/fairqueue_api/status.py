@@ -28,9 +28,9 @@ class Condition(Model):
     status: Literal["True", "False", "Unknown"] = Field(description="whether it holds")
     observed_generation: Generation | None = Field(None, description="the generation of the policy that it speaks of")
     last_transition_time: Annotated[str, DATE_TIME] = Field(description="when `status` last changed")
-    reason: Annotated[
-        str, Field(min_length=1, max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-    ] = Field(description="why, in one word")
+    reason: Annotated[str, Field(min_length=1, max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")] = (
+        Field(description="why, in one word")
+    )
     message: Annotated[str, Field(max_length=32768)] = Field(description="why, in a sentence")
 
 

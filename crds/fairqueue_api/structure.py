@@ -9,32 +9,9 @@ from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from .durations import DurationError
-from .errors import NOT_SUPPORTED_YET, PolicyError, Problem
-from .models import API_VERSION, DNS_LABEL, KIND, FairnessPolicy
+from .errors import PolicyError, Problem
+from .models import API_VERSION, DNS_LABEL, DNS_SUBDOMAIN, HTTPS, KIND, FairnessPolicy
 
-# Valid in v1alpha1, but this version would not act on them: taken silently, they would promise what is not held.
-_FIELDS_NOT_SUPPORTED_YET = frozenset(
-    {
-        "spec.anonymous",
-        "spec.backpressure.scrapeInterval",
-        "spec.engine.apiKeySecretRef",
-        "spec.engine.listen",
-        "spec.identity.sources[].header",
-        "spec.identity.sources[].jwt",
-        "spec.identity.sources[].serviceAccount",
-        "spec.queue.holdHeaders",
-        "spec.tenants[].limits.tokensPerMinute",
-        "spec.tenants[].subjects",
-    }
-)
-_VALUES_NOT_SUPPORTED_YET = {
-    "spec.engine.kind": frozenset({"VLLM", "SGLang"}),
-    "spec.identity.onUnidentified": frozenset({"Anonymous"}),
-    "spec.identity.sources[].type": frozenset({"JWT", "ServiceAccount", "Header"}),
-    "spec.mode": frozenset({"Observe"}),
-    "spec.tenants[].fairWithin": frozenset({"User"}),
-}
 _PATH_NAME_CHARACTERS = 64
 
 # pydantic's error type → what is wrong, what to do; the names in braces are the limits that pydantic reports.
@@ -42,6 +19,7 @@ _SENTENCES = {
     "missing": ("is missing", "add it"),
     "string_too_short": ("must not be empty", "write a value"),
     "string_too_long": ("is longer than {max_length} characters", "shorten it"),
+    "bool_type": ("must be true or false", "write it without quotes"),
     "int_type": ("must be a whole number", "write it without quotes and without a fraction"),
     "greater_than_equal": ("must be at least {ge}", "raise it"),
     "less_than_equal": ("must be at most {le}", "lower it"),
@@ -50,6 +28,13 @@ _SENTENCES = {
     "list_type": ("must be a list", "start each entry with '- '"),
     "dict_type": ("must be a mapping", "write its fields as name: value"),
     "model_type": ("must be a mapping", "write its fields as name: value"),
+}
+
+_NAME = "is not a valid name", "use a-z, 0-9 and '-', with a letter or digit at both ends"
+_PATTERNS = {
+    DNS_LABEL: _NAME,
+    DNS_SUBDOMAIN: (_NAME[0], "use a-z, 0-9, '.' and '-', with a letter or digit at both ends"),
+    HTTPS: ("must begin with https://", "write the whole address"),
 }
 
 Location = Sequence[int | str]
@@ -100,40 +85,20 @@ def _problem(fault: Fault, source: str) -> Problem:
     if kind == "extra_forbidden":
         return _unknown_field(fault["loc"], path, source)
     if kind == "literal_error":
-        return Problem(source, path, *_bad_choice(fault))
+        choices = context["expected"].replace("'", "")
+        return Problem(source, path, "is not one of the values it can have", f"use {choices}")
     if kind == "string_type":
         scalar = isinstance(fault["input"], bool | int | float)
         return Problem(source, path, "must be a string", "put it in quotes" if scalar else "write a single value")
     if kind == "string_pattern_mismatch":
-        return Problem(source, path, *_bad_name(context["pattern"]))
-    if kind == "value_error" and isinstance(context["error"], DurationError):
-        return Problem(source, path, context["error"].what, context["error"].fix)
+        return Problem(source, path, *_PATTERNS[context["pattern"]])
     what, fix = _SENTENCES.get(kind, ("is not valid", "compare it with the policy reference"))
     return Problem(source, path, what.format(**context), fix)
 
 
 def _unknown_field(location: Location, path: str, source: str) -> Problem:
-    if _pattern_of(location) in _FIELDS_NOT_SUPPORTED_YET:
-        return Problem(source, path, NOT_SUPPORTED_YET, "remove it")
     close = get_close_matches(str(location[-1]), _field_names(location[:-1]), n=1)
     return Problem(source, path, "unknown field", f"did you mean {close[0]}?" if close else "remove it")
-
-
-def _bad_choice(fault: Fault) -> tuple[str, str]:
-    choices = fault["ctx"]["expected"].replace("'", "")
-    value = fault["input"]
-    if isinstance(value, str) and value in _VALUES_NOT_SUPPORTED_YET.get(_pattern_of(fault["loc"]), ()):
-        return f"{value} {NOT_SUPPORTED_YET}", f"use {choices}"
-    return "is not one of the values it can have", f"use {choices}"
-
-
-def _bad_name(pattern: str) -> tuple[str, str]:
-    dots = "" if pattern == DNS_LABEL else ", '.'"
-    return "is not a valid name", f"use a-z, 0-9{dots} and '-', with a letter or digit at both ends"
-
-
-def _pattern_of(location: Location) -> str:
-    return "".join("[]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _field_names(location: Location) -> list[str]:

@@ -1,12 +1,13 @@
 """Reads a policy file, YAML or JSON, into plain values; says where it is not what it should be.
 
-Stricter than YAML: one document, no aliases (a small file could unfold into gigabytes), no repeated field (the last
+Stricter than YAML: no aliases (a small file could unfold into gigabytes), no repeated field (the last
 would win unseen), string keys only, and only the types that JSON has.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -18,24 +19,72 @@ _MAX_DEPTH = 64
 # libyaml's reader is ten times as fast; it is absent only where PyYAML was built without it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SCALARS = SafeConstructor()
+_GROUP = "fairqueue.dev/"
+_LISTS = frozenset({"List", "FairnessPolicyList"})
 _TAG = "tag:yaml.org,2002:"
+
+
+class Resource:
+    """One resource of a file: a YAML document, or an item of a `List`."""
+
+    def __init__(self, node: yaml.Node, reader: "_Reader", label: str) -> None:
+        self._node = node
+        self._reader = reader
+        self.label = label
+        self.kind = _field(node, "kind")
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether it is a policy, or may be meant as one: it is of our group, or says nothing of what it is."""
+        return not self.kind or self.kind == "FairnessPolicy" or _field(self._node, "apiVersion").startswith(_GROUP)
+
+    def mapping(self, source: str) -> dict[str, object]:
+        """Its fields as plain values; `source` is what problems call it. Raises `PolicyError`."""
+        return _Reader(self._reader.text, source).mapping(self._node)
 
 
 def read_mapping(path: Path) -> dict[str, object]:
     """The one mapping in the file. Raises `PolicyError`."""
     source = str(path)
+    with _named_errors(source):
+        reader = _Reader(_decoded(_content(path, source), source), source)
+        nodes = reader.nodes()
+        if len(nodes) > 1:
+            raise _error(source, "", f"holds {len(nodes)} documents", "keep one FairnessPolicy in a file")
+        return reader.mapping(nodes[0])
+
+
+def read_resources(file: Path | BinaryIO, source: str) -> list[Resource]:
+    """All resources in the file, of whatever kind. Raises `PolicyError` where it is no YAML at all."""
+    with _named_errors(source):
+        content = _content(file, source) if isinstance(file, Path) else file.read(_MAX_FILE_BYTES + 1)
+        reader = _Reader(_decoded(content, source), source)
+        nodes = reader.nodes()
+    resources = []
+    for number, node in enumerate(nodes, 1):
+        label = f"document {number}" if len(nodes) > 1 else ""
+        items = _items(node)
+        if items is None:
+            resources.append(Resource(node, reader, label))
+        for index, item in enumerate(items or ()):
+            resources.append(Resource(item, reader, f"{label} items[{index}]".lstrip()))
+    return resources
+
+
+@contextmanager
+def _named_errors(source: str) -> Iterator[None]:
     try:
-        return _Document(_read_text(path, source), source).mapping()
+        yield
     except yaml.reader.ReaderError:
         raise _error(source, "", "is not a text file", "save the policy as UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(source, error) from None
 
 
-def _read_text(path: Path, source: str) -> str:
+def _content(path: Path, source: str) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
+            return file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise _error(source, "", "file not found", "create it, or mend the path") from None
     except IsADirectoryError:
@@ -43,6 +92,9 @@ def _read_text(path: Path, source: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid path"
         raise _error(source, "", f"cannot be read ({reason})", "mend the path or the file's rights") from None
+
+
+def _decoded(content: bytes, source: str) -> str:
     if len(content) > _MAX_FILE_BYTES:
         raise _error(source, "", "is larger than 1 MiB", "keep nothing but the policy in it")
     try:
@@ -51,19 +103,21 @@ def _read_text(path: Path, source: str) -> str:
         raise _error(source, "", "is not a text file", "save the policy as UTF-8 text") from None
 
 
-class _Document:
+class _Reader:
     def __init__(self, text: str, source: str) -> None:
-        self._text = text
+        self.text = text
         self._source = source
 
-    def mapping(self) -> dict[str, object]:
+    def nodes(self) -> list[yaml.Node]:
+        """The documents that are not empty, one at least."""
         self._check_events()
-        nodes = [node for node in yaml.compose_all(self._text, Loader=_LOADER) if not _is_empty(node)]
+        nodes = [node for node in yaml.compose_all(self.text, Loader=_LOADER) if not _is_empty(node)]
         if not nodes:
             raise _error(self._source, "", "is empty", "write a FairnessPolicy")
-        if len(nodes) > 1:
-            raise _error(self._source, "", f"holds {len(nodes)} documents", "keep one FairnessPolicy in a file")
-        value = self._value(nodes[0])
+        return nodes
+
+    def mapping(self, node: yaml.Node) -> dict[str, object]:
+        value = self._value(node)
         if not isinstance(value, dict):
             raise _error(self._source, "", "is not a mapping", "start with apiVersion: fairqueue.dev/v1alpha1")
         return value
@@ -71,7 +125,7 @@ class _Document:
     def _check_events(self) -> None:
         # Before anything is composed: what is refused here costs memory or stack there.
         depth = 0
-        for event in yaml.parse(self._text, Loader=_LOADER):
+        for event in yaml.parse(self.text, Loader=_LOADER):
             if isinstance(event, yaml.AliasEvent):
                 raise self._at(event, "aliases are not allowed", "write the value out")
             if isinstance(event, yaml.CollectionStartEvent):
@@ -121,6 +175,23 @@ class _Document:
     def _at(self, place: yaml.Event | yaml.Node, what: str, fix: str) -> PolicyError:
         mark = place.start_mark
         return _error(self._source, f"line {mark.line + 1}" if mark else "", what, fix)
+
+
+def _field(node: yaml.Node, name: str) -> str:
+    """The text of a top-level field, if it is a text."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(value, yaml.ScalarNode) and value.tag == _TAG + "str" and key.value == name:
+            return str(value.value)
+    return ""
+
+
+def _items(node: yaml.Node) -> list[yaml.Node] | None:
+    """What `kubectl get -o yaml` puts around several resources; None if the node is no such list."""
+    if _field(node, "kind") in _LISTS and isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == "items" and isinstance(value, yaml.SequenceNode):
+                return list(value.value)
+    return None
 
 
 def _is_empty(node: yaml.Node) -> bool:

@@ -38,9 +38,10 @@ class ClientConnection(web.RequestHandler):
                 payload.set_exception(web.RequestPayloadError("its chunks are malformed"))
 
     def _sends_too_far_ahead(self) -> bool:
-        """It sends further requests, so many that reading had to stop, while one is still being answered."""
-        current = self._current_request
-        return self._reading_paused and self.transport is not None and current is not None and current.content.is_eof()
+        """It sends further requests, so many that reading had to stop, while one is still being answered. (Also when
+        all of it is there before that one begins: as its body is read, this is asked again.)"""
+        current, paused = self._current_request, self._reading_paused or self._buffer_paused
+        return paused and current is not None and current.content.is_eof()
 
     def handle_error(
         self,

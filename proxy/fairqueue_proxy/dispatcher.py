@@ -13,7 +13,7 @@ from fairqueue_proxy.capacity import Capacity
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metering import Usage
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.pace import BusyTime, Pace, retry_after_seconds
+from fairqueue_proxy.pace import Pace, retry_after_seconds
 from fairqueue_proxy.scheduler import Request, Scheduler, State
 from fairqueue_proxy.sizing import PromptSizes
 from fairqueue_proxy.tenants import Tenant
@@ -41,9 +41,8 @@ class Dispatcher:
         self._clock = clock
         self._random = random_source
         self._jobs: dict[Request, Job] = {}
-        # How fast things end is a question for the time in which there is something to end.
-        self._busy = BusyTime(clock)
-        self._pace = Pace(0.0)
+        # Of all, busy while something is in the engine; a tenant's own is while it wants something.
+        self._pace = Pace(clock)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.backlog.queued} queued, {self.scheduler.root.in_flight} in flight>"
@@ -84,11 +83,13 @@ class Dispatcher:
         """
         if job.refused is not None:
             # While its last bytes came.
+            self.scheduler.abandon(job.scheduled)
             raise job.refused
         request = job.scheduled
         self._jobs[request] = job
         self.backlog.queue(job, self._clock())
         self.scheduler.enqueue(request)
+        self._pace_of(job.tenant).begin()
         self.pump()
         # Bounds are on what is queued: they are judged after those have gone whom the engine takes right now.
         if request.state is State.QUEUED and self.backlog.over_tenant(job) is Bound.REQUESTS:
@@ -103,7 +104,7 @@ class Dispatcher:
         now = self._clock()
         while (request := self.scheduler.dispatch(self.capacity.fits)) is not None:
             job = self._jobs[request]
-            self._busy.begin()
+            self._pace.begin()
             self.capacity.take(request)
             self.backlog.dispatch(job)
             job.dispatched_at = now
@@ -119,6 +120,7 @@ class Dispatcher:
             self.scheduler.cancel(job.scheduled)
             del self._jobs[job.scheduled]
         self.backlog.leave(job)
+        self._note_end(job.tenant)
         self.pump()
 
     def refuse(self, job: Job, refused: Refused) -> None:
@@ -136,7 +138,7 @@ class Dispatcher:
         self.scheduler.requeue(job.scheduled)
         self.backlog.put_back(job)
         job.dispatched_at = None
-        self._note_end()
+        self._note_end(job.tenant)
         self.pump()
 
     def drop(self, job: Job) -> None:
@@ -161,7 +163,10 @@ class Dispatcher:
     def observe(self, job: Job, usage: Usage) -> None:
         """Charges what the meter has counted so far."""
         request = job.scheduled
-        if usage.prompt_tokens is not None and not request.cached_known:
+        # Where cached tokens are cheaper, zero may mean that the engine tells of them only at the end: and what is
+        # charged can't be taken back.
+        told = usage.cached_tokens or request.cost.cached_input_percent >= 100
+        if usage.prompt_tokens is not None and told and not request.cached_known:
             self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
         if usage.output_tokens != request.output_tokens:
             self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
@@ -183,24 +188,20 @@ class Dispatcher:
         self.capacity.give(request)
         self.scheduler.finish(request, complete=complete)
         self._count(job)
-        busy = self._busy.seconds
-        self._pace.tick(busy)
-        if job.tenant.pace is None:
-            job.tenant.pace = Pace(busy)
-        job.tenant.pace.tick(busy)
+        self._pace.tick()
+        self._pace_of(job.tenant).tick()
         self._end(job)
 
     def retry_after_seconds(self, tenant: Tenant | None = None) -> int:
         """When it makes sense to try again: after what is queued has gone, at the pace of late."""
-        busy = self._busy.seconds
         if tenant is None:
-            return retry_after_seconds(self.backlog.queued, self._pace.rate(busy), self._random)
-        pace = tenant.pace or self._pace
-        return retry_after_seconds(self.backlog.queued_of(tenant.node), pace.rate(busy), self._random)
+            return retry_after_seconds(self.backlog.queued, self._pace.rate(), self._random)
+        rate = self._pace_of(tenant).rate() or self._pace.rate()
+        return retry_after_seconds(self.backlog.queued_of(tenant.node), rate, self._random)
 
     def requests_per_second(self) -> float:
         """How fast requests end of late."""
-        return self._pace.rate(self._busy.seconds)
+        return self._pace.rate()
 
     def refuse_queued(self, outcome: Outcome, message: str, *, receiving: bool = False) -> None:
         """Refuses everything that is queued; if `receiving`, what is still being received, too."""
@@ -235,12 +236,19 @@ class Dispatcher:
     def _end(self, job: Job) -> None:
         self.backlog.forget(job)
         del self._jobs[job.scheduled]
-        self._note_end()
+        self._note_end(job.tenant)
         self.pump()
 
-    def _note_end(self) -> None:
+    def _pace_of(self, tenant: Tenant) -> Pace:
+        if tenant.pace is None:
+            tenant.pace = Pace(self._clock)
+        return tenant.pace
+
+    def _note_end(self, tenant: Tenant) -> None:
         if not self.scheduler.root.in_flight:
-            self._busy.end()
+            self._pace.end()
+        if tenant.pace is not None and not tenant.in_flight and not any(map(self.backlog.queued_of, tenant.nodes)):
+            tenant.pace.end()
 
     def _evict(self, arrival: Job) -> None:
         """Refuses until the pod is within its bounds; at last the arrival itself."""

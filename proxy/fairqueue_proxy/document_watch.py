@@ -54,9 +54,9 @@ class DocumentWatch:
         self._revision: str | None = None
         self.counts = counts or ReloadCounts()
 
-    def in_force(self, document: Document) -> None:
-        """This one is in force already: only what differs from it is news."""
-        self._seen = fingerprint(self._paths)
+    def in_force(self, document: Document, seen: Fingerprint) -> None:
+        """This one is in force already: only what differs from it is news. `seen` was taken before it was loaded."""
+        self._seen = seen
         self._revision = document.revision
         self._keep(document)
 
@@ -82,7 +82,15 @@ class DocumentWatch:
         self.counts.problem = None
         if document.revision == self._revision:
             return
-        self._apply(document)
+        # Unless all of it comes into force none is known to be, and the next version is news whatever it is.
+        self._revision = None
+        try:
+            self._apply(document)
+        except Exception as error:
+            self.counts.failures += 1
+            self.counts.problem = f"{type(error).__name__} while revision {document.revision[:12]} came into force"
+            log.exception("the new configuration could not be brought into force")
+            return
         self._revision = document.revision
         self.counts.applied += 1
         log.info("policy %s is in force, revision %s", document.policy, document.revision[:12])

@@ -16,6 +16,8 @@ from fairqueue_proxy.capacity import EngineReport
 class _TgiInfo(msgspec.Struct):
     max_concurrent_requests: int | None = None
     max_total_tokens: int | None = None
+    max_best_of: int | None = None
+    max_client_batch_size: int | None = None
 
 
 class _LlamaDefaults(msgspec.Struct):
@@ -29,7 +31,13 @@ class _LlamaProps(msgspec.Struct):
 
 def _tgi_info(body: bytes) -> EngineReport:
     info = msgspec.json.decode(body, type=_TgiInfo)
-    return EngineReport(concurrency_limit=info.max_concurrent_requests, context_tokens=info.max_total_tokens)
+    best_of, prompts = info.max_best_of, info.max_client_batch_size
+    return EngineReport(
+        concurrency_limit=info.max_concurrent_requests,
+        context_tokens=info.max_total_tokens,
+        # A request has several sequences by best_of or by a list of prompts, never by both.
+        most_sequences=max(best_of, prompts) if best_of is not None and prompts is not None else None,
+    )
 
 
 def _llama_props(body: bytes) -> EngineReport:
@@ -104,9 +112,18 @@ class ReportPaths:
         """The engine's /metrics with our queue added to its waiting gauge: who scales by it still sees the demand."""
         if self.waiting_gauge is None or not queued:
             return metrics
-        pattern = rb"^(" + re.escape(self.waiting_gauge.encode()) + rb"(?:\{[^}\n]*\})? )(" + _NUMBER + rb")"
+        name = self.waiting_gauge.encode()
+        series = rb"^(" + re.escape(name) + rb"(?:\{[^}\n]*\})? )"
+        if re.search(series, metrics, re.MULTILINE) is None:
+            # TGI leaves out what it has never set.
+            line_end = b"" if not metrics or metrics.endswith(b"\n") else b"\n"
+            return metrics + line_end + b"%s %d\n" % (name, queued)
         return re.sub(
-            pattern, lambda match: match[1] + b"%g" % (float(match[2]) + queued), metrics, count=1, flags=re.MULTILINE
+            series + rb"(" + _NUMBER + rb")",
+            lambda match: match[1] + b"%.15g" % (float(match[2]) + queued),
+            metrics,
+            count=1,
+            flags=re.MULTILINE,
         )
 
 

@@ -125,7 +125,7 @@ class EngineWatch:
             self.scraped_at = self._clock()
 
     async def _wait_until_reachable(self) -> None:
-        while not await self._upstream.reachable():
+        while not await self._reachable():
             if self.unavailable:
                 self._dispatcher.refuse_queued(
                     Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later"
@@ -134,6 +134,14 @@ class EngineWatch:
         log.warning("engine accepts connections again")
         self._down_since = None
         self._set_paused()
+
+    async def _reachable(self) -> bool:
+        try:
+            return await self._upstream.reachable()
+        except Exception:
+            # As in `run`: else nothing would ever be let in again.
+            log.exception("looking for the engine failed")
+            return False
 
     def _overload_over(self) -> None:
         self._overloaded -= 1

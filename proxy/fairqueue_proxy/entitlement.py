@@ -30,6 +30,7 @@ class Entitlement:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._shares: dict[Node, _Share] = {}
+        self._kept: set[Node] = set()
 
     def before_activity(self, node: Node) -> None:
         """The node is about to become active, or to stop being so."""
@@ -51,13 +52,20 @@ class Entitlement:
 
     def after_removal(self, node: Node) -> None:
         """The node is no longer in the tree."""
-        self._shares.pop(node, None)
+        if node not in self._kept:
+            self._shares.pop(node, None)
+
+    def keep(self, node: Node) -> None:
+        """The node's account will still be asked for when it is no longer in the tree."""
+        self._kept.add(node)
 
     def entitled(self, node: Node) -> float:
         """Millionths of a cost unit that the node was entitled to so far."""
         if node.parent is None:
             return float(node.served)
-        self._advance(node.parent)
+        share = self._shares.get(node)
+        if share is not None and share.since is not None:
+            self._advance(node.parent)
         return self._entitled(node)
 
     def active_seconds(self, node: Node) -> float:

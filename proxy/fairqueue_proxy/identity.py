@@ -16,6 +16,10 @@ from fairqueue_proxy.tenants import ANONYMOUS
 
 IDENTITY_CHARACTERS = 256
 
+NOBODY = "(nobody)"
+"""All who show nothing are one member of the anonymous class, whatever users their bodies name: identities always have
+their source before them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -63,16 +67,18 @@ class Identity:
             if not source.is_key and source.header in withheld:
                 continue
             given = values(headers, source.header)
-            if not given or (not source.is_key and not given[0].strip()):
+            if not given:
                 continue
             name = source.header.decode("latin-1")
             if len(given) > 1:
                 raise Refused(Outcome.BAD_REQUEST, f"header {name} is given more than once: send it once")
+            if not source.is_key and not given[0].strip():
+                continue
             if source.is_key:
                 return Client(self._tenant_of_key(name, given[0]), None, withheld)
             return self._client_of_subject(source, given[0], withheld)
         if self._takes_anonymous:
-            return Client(ANONYMOUS, None, withheld)
+            return Client(ANONYMOUS, NOBODY, withheld)
         raise Refused(Outcome.UNAUTHENTICATED, self._what_to_send())
 
     def withheld(self, peer: str | None) -> frozenset[bytes]:

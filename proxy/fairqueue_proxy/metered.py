@@ -9,7 +9,7 @@ import asyncio
 import msgspec
 from aiohttp import web
 
-from fairqueue_proxy.engines import BadBody, Call, Route, error_event
+from fairqueue_proxy.engines import Api, BadBody, Call, Route, error_event
 from fairqueue_proxy.heads import client_headers, engine_head
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.outcome import Outcome, Refused
@@ -73,6 +73,8 @@ class MeteredRequest:
         if runtime.watch.unavailable:
             raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later")
         call = self._parse(await self._receive())
+        if runtime.tenants.by_name.get(job.tenant.name) is not job.tenant:
+            raise Refused(Outcome.UNAUTHENTICATED, f"tenant {job.tenant.name} was removed while the body came")
         self._size(call)
         runtime.dispatcher.submit(job)
         hold = document.queue.hold_headers_seconds if call.stream else None
@@ -162,9 +164,10 @@ class MeteredRequest:
             runtime.upstream.authority,
             self._request.raw_headers,
             withheld=self._withheld,
-            request_id=job.request_id,
+            request_id=self._engines_request_id(),
             body_bytes=len(call.body),
-            api_key=self._in_force.document.engine.api_key,
+            # The engine's present one, whatever was in force when the request came.
+            api_key=runtime.engine_key,
         )
         try:
             relay.exchange = await runtime.upstream.send(head + call.body, relay, method=self._request.method)
@@ -185,6 +188,12 @@ class MeteredRequest:
         if verdict is Verdict.CUT_OFF:
             raise Refused(Outcome.DRAINING, "this replica is going away: try again")
         return relay
+
+    def _engines_request_id(self) -> str:
+        job = self._job
+        if not self._in_force.engine.shares_request_ids:
+            return job.request_id
+        return f"{job.request_id}-{self._runtime.random.getrandbits(48):012x}"
 
     async def _reply(self, relay: Relay) -> web.StreamResponse:
         """The engine's reply, on its way to the client until its last byte."""
@@ -212,9 +221,7 @@ class MeteredRequest:
         response, writer, transport = early.response, early.writer, self._request.transport
         if response is None or writer is None or transport is None:
             raise ConnectionResetError("the client has gone")
-        job = self._job
-        job.status = response.status
-        lines = [f": {name}: {value}\n" for name, value in own_headers(job)]
+        lines = [f": {name}: {value}\n" for name, value in own_headers(self._job)]
         relay.attach(writer, transport, prelude="".join(lines).encode() + b"\n", as_event=self._as_event)
         await relay.finished
         await response.write_eof()
@@ -222,14 +229,18 @@ class MeteredRequest:
 
     def _as_event(self, status: int, body: bytes) -> bytes:
         """A plain reply (an error's, mostly) for a client that has been promised a stream."""
+        # In JSON, line breaks are between values only; an event's data is one line.
+        line = b"data: " + b" ".join(body.splitlines()) + b"\n\n"
         if status < 400:
-            return b"data: " + _one_line(body) + b"\n\n"
+            return line
+        api = self._route.api
         try:
             # What the engine says is what the route's clients parse.
-            return b"data: " + msgspec.json.encode(msgspec.json.decode(body, type=dict[str, msgspec.Raw])) + b"\n\n"
+            msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         except (ValueError, RecursionError):
             message = body.decode("utf-8", "replace")[:1000] or f"the engine answered {status}"
-            return error_event(self._route.api, status=status, code="engine_error", message=message)
+            return error_event(api, status=status, code="engine_error", message=message)
+        return b"event: error\n" + line if api is Api.MESSAGES else line
 
     async def _refuse(self, refused: Refused) -> web.StreamResponse:
         job, early = self._job, self._waiting
@@ -237,7 +248,6 @@ class MeteredRequest:
         if response is None:
             job.status = refused.status
             return refusal(self._runtime, refused, api=self._route.api, request_id=job.request_id, tenant=job.tenant)
-        job.status = response.status
         event = error_event(self._route.api, status=refused.status, code=refused.outcome.value, message=refused.message)
         await response.write(event)
         await response.write_eof()
@@ -245,6 +255,7 @@ class MeteredRequest:
 
     def _dress_early(self, response: web.StreamResponse, headers: list[tuple[str, str]]) -> None:
         job = self._job
+        job.status = response.status
         own = [("x-request-id", job.request_id), ("x-fairqueue-tenant", job.tenant.name)]
         dress(self._runtime, response, [*headers, *own])
 
@@ -276,7 +287,3 @@ def record(job: Job, now: float) -> None:
     if job.first_token_at is not None:
         tenant.first_token_seconds.observe(job.first_token_at - job.received_at)
     log_request(job, now)
-
-
-def _one_line(body: bytes) -> bytes:
-    return b" ".join(body.split())

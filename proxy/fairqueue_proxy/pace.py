@@ -35,28 +35,41 @@ class BusyTime:
 
 
 class Pace:
-    """Events per second, averaged with exponentially fading weights."""
+    """Events per second of busy time, averaged with exponentially fading weights.
 
-    __slots__ = ("_at", "_seconds", "_weight")
+    How fast things end is a question for the time in which there is something to end: `begin` and `end` tell of it.
+    """
 
-    def __init__(self, now: float) -> None:
-        self._at = now
+    __slots__ = ("_at", "_busy", "_seconds", "_weight")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._busy = BusyTime(clock)
+        self._at = 0.0
         self._weight = 0.0
         self._seconds = 0.0
 
-    def tick(self, now: float, amount: float = 1.0) -> None:
-        """Something ended."""
-        self._fade(now)
-        self._weight += amount
+    def begin(self) -> None:
+        """There is something to do from now on."""
+        self._busy.begin()
 
-    def rate(self, now: float) -> float:
+    def end(self) -> None:
+        """There is nothing to do any more."""
+        self._busy.end()
+
+    def tick(self) -> None:
+        """Something ended."""
+        self._fade()
+        self._weight += 1.0
+
+    def rate(self) -> float:
         """Events per second of late; 0 when nothing was seen yet."""
-        self._fade(now)
+        self._fade()
         return self._weight / self._seconds if self._seconds > 0 else 0.0
 
-    def _fade(self, now: float) -> None:
-        elapsed = max(now - self._at, 0.0)
-        if elapsed:
+    def _fade(self) -> None:
+        now = self._busy.seconds
+        elapsed = now - self._at
+        if elapsed > 0:
             kept = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
             self._weight *= kept
             # The integral of the weights themselves, so that a young average is not too low.

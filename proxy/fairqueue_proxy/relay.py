@@ -125,6 +125,7 @@ class Relay:
         if self.streamed:
             if rest := self._splitter.flush():
                 self._send(self._event(rest))
+            self._send(self._meter.rest())
         elif self.passing_plain:
             self._meter.tail(bytes(self._body))
             if not self._meter.usage.final:
@@ -171,7 +172,9 @@ class Relay:
         if self.streamed:
             # What has come of the event that was cut would garble ours; of a very long one a part is out already.
             cut = b"\n\n" if isinstance(self._splitter.flush(), OpaquePiece) else b""
-            self._send(cut + error_event(self._call.api, status=status, code=code, message=message))
+            self._send(
+                self._meter.rest() + cut + error_event(self._call.api, status=status, code=code, message=message)
+            )
         elif self._outflow is not None:
             # Bytes of a plain reply are out: only a broken connection can tell the client that it is not whole.
             self._outflow.cut()

@@ -134,7 +134,9 @@ class Tenants:
         places = _places(document)
         for name in self.by_name.keys() - {place.name for place in places}:
             tenant = self.by_name.pop(name)
-            self._close_account(tenant)
+            if self._entitlement is not None:
+                # What it has queued is still served, and entitled to it.
+                self._entitlement.keep(tenant.node)
             scheduler.retire(tenant.node)
             self.gone.append(tenant)
         requests = list(queued)
@@ -142,7 +144,9 @@ class Tenants:
         for place in places:
             moved += self._apply_place(place, requests, member_of)
         for node in retired:
-            scheduler.retire(node)
+            # With a group go those below it.
+            if not node.leaving:
+                scheduler.retire(node)
         return moved
 
     def _apply_groups(self, document: Document) -> list[Node]:
@@ -183,12 +187,14 @@ class Tenants:
         old = tenant.node
         self._close_account(tenant)
         scheduler.retire(old)
+        # On an earlier place, too, may be what the engine has given back.
+        places = set(tenant.nodes)
+        moved = [request for request in queued if request.leaf in places or request.leaf.parent in places]
         tenant.former = [node for node in tenant.nodes if node.in_flight or node.served]
         tenant.node, tenant.split = scheduler.add_node(place.name, parent, weight=place.weight), place.split
         # What it has learned, and what it owes, goes along.
         tenant.node.outputs, tenant.node.limits, tenant.node.bucket = old.outputs, old.limits, old.bucket
         scheduler.limit(tenant.node, limits)
-        moved = [request for request in queued if old in (request.leaf, request.leaf.parent)]
         for request in moved:
             scheduler.transfer(request, tenant.leaf(scheduler, member_of(request)))
         return moved

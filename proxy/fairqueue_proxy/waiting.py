@@ -5,7 +5,6 @@ live on a comment every five. A client that waits for a plain reply can't be kep
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from types import TracebackType
 
@@ -46,8 +45,11 @@ class Waiting:
         task = self._task
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await task
+            # Waited for, not awaited: so that a cancellation that comes now, because the client leaves, is not lost.
+            await asyncio.wait({task})
+            failure = None if task.cancelled() else task.exception()
+            if failure is not None and not isinstance(failure, ConnectionError):
+                raise failure
 
     async def _keep_alive(self, hold_seconds: float) -> None:
         await asyncio.sleep(hold_seconds)

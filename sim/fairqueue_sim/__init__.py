@@ -6,8 +6,9 @@ An engine in a test:
         ...  # speak HTTP to engine.url; look at engine.model and engine.truth
 """
 
-from fairqueue_sim.batching import BatchLimits, ContinuousBatch, FinishReason, Generation, GenerationState, Step
+from fairqueue_sim.batching import ContinuousBatch
 from fairqueue_sim.engine import EngineSettings
+from fairqueue_sim.generation import BatchLimits, FinishReason, Generation, GenerationState, Step
 from fairqueue_sim.profiles import ModelProfile, UnknownProfileError, load_profile, profile_names
 from fairqueue_sim.running import ENGINE_KINDS, EngineKind, RunningEngine, running_engine, start_engine
 from fairqueue_sim.truth import Outcome, RequestTruth, TruthLog

@@ -1,10 +1,10 @@
-"""Continuous batching as Text Generation Inference (v3 backend) does it, as a pure model in engine time.
+"""Continuous batching as Text Generation Inference (v3 backend) and others do it, as a pure model in engine time.
 
 No asyncio, no clock, no text: `step()` does one engine iteration and says how long it takes and which tokens come out
 at its end. The caller owns time: it lets the duration pass (virtually or really) and calls `step()` again. Requests
 that arrive, and cancellations, take effect at the next `step()`, which is the end of the iteration in flight.
 
-The rules, with blocks of one token and no prefix cache:
+TGI's rules, with blocks of one token and no prefix cache (`SchedulingRules` says how other engines differ):
 
 - One FIFO queue. The head gets in while its whole KV need is free: `prompt + min(max_new, 1024) - 1` tokens, taken up
   front out of `kv_tokens - 1`. The first that does not fit stops the look at the queue; nobody overtakes it.
@@ -22,100 +22,12 @@ Not thread-safe, and nothing here blocks.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
 from itertools import chain
 
+from fairqueue_sim.generation import BatchGauges, BatchLimits, FinishReason, Generation, GenerationState, Step
 from fairqueue_sim.profiles import ModelProfile
 
-__all__ = ["BatchGauges", "BatchLimits", "ContinuousBatch", "FinishReason", "Generation", "GenerationState", "Step"]
-
-PIECE_TOKENS = 1024
-
-
-class FinishReason(Enum):
-    """Why an output ended by itself; the values are TGI's."""
-
-    LENGTH = "length"
-    EOS = "eos_token"
-    STOP = "stop_sequence"
-
-
-class GenerationState(Enum):
-    """Where a generation is."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """What fits: into the KV cache, into one prefill, into one request, into the batch, into one piece of an output."""
-
-    kv_tokens: int
-    prefill_budget_tokens: int
-    max_input_tokens: int
-    max_total_tokens: int
-    slots: int | None = None
-    piece_tokens: int = PIECE_TOKENS
-
-
-@dataclass(slots=True, eq=False)
-class Generation:
-    """One sequence: what it asks of the engine, and how far it is. The state fields belong to the batch.
-
-    `end_at` is the number of the token with which the output ends by itself, for `end_reason`; `fail_at` that of the
-    token in whose place the engine fails. `max_new_tokens` None means up to the model's limit.
-    """
-
-    number: int
-    prompt_tokens: int
-    max_new_tokens: int | None = None
-    end_at: int | None = None
-    end_reason: FinishReason = FinishReason.EOS
-    fail_at: int | None = None
-    tokens_per_step: int = 1
-    step_seconds: float = 0.0
-    prefill_seconds: float = 0.0
-
-    state: GenerationState = GenerationState.WAITING
-    generated_tokens: int = 0
-    wanted_tokens: int = 0
-    piece_end_tokens: int = 0
-    piece_need_tokens: int = 0
-    prefill_left_tokens: int = 0
-
-    @property
-    def resident_tokens(self) -> int:
-        """Tokens that it has in the KV cache now."""
-        return self.prompt_tokens + self.generated_tokens - self.prefill_left_tokens
-
-
-@dataclass(slots=True)
-class Step:
-    """One engine iteration: its length, who joined the batch with it, and what is there at its end.
-
-    `tokens` holds (generation, number of the token from 1), those of one generation next to each other.
-    """
-
-    duration_seconds: float
-    joined: list[Generation] = field(default_factory=list)
-    tokens: list[tuple[Generation, int]] = field(default_factory=list)
-    prefilled: list[Generation] = field(default_factory=list)
-    finished: list[tuple[Generation, FinishReason]] = field(default_factory=list)
-    failed: list[Generation] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class BatchGauges:
-    """The gauges as TGI exports them: None until first set, and up to two steps behind the truth."""
-
-    queue_size: int | None = None
-    current_size: int | None = None
-    current_max_tokens: int | None = None
+__all__ = ["ContinuousBatch"]
 
 
 class ContinuousBatch:
@@ -124,6 +36,7 @@ class ContinuousBatch:
     def __init__(self, profile: ModelProfile, limits: BatchLimits) -> None:
         self.profile = profile
         self.limits = limits
+        self.preemptions = 0
         self.gauges = BatchGauges()
         self.dropped = 0
         self.kv_used_tokens = 0
@@ -148,8 +61,8 @@ class ContinuousBatch:
 
     @property
     def capacity_tokens(self) -> int:
-        """KV tokens that requests can have (one block belongs to the health check)."""
-        return self.limits.kv_tokens - 1
+        """KV tokens that requests can have (one block belongs to the engine itself)."""
+        return self.limits.kv_tokens - self.limits.rules.block_tokens
 
     def waiting_that_fit(self) -> int:
         """How many from the head of the queue on would fit into the KV cache and the slots right now."""
@@ -169,11 +82,14 @@ class ContinuousBatch:
         limits = self.limits
         left = limits.max_total_tokens - generation.prompt_tokens
         generation.wanted_tokens = left if generation.max_new_tokens is None else generation.max_new_tokens
-        if generation.wanted_tokens < 1:
-            raise ValueError("a generation makes at least one token")
+        if generation.wanted_tokens < 0 or (generation.max_new_tokens is None and not generation.wanted_tokens):
+            raise ValueError("a generation that asks for tokens makes at least one token")
         self._cut_piece(generation)
-        if generation.piece_need_tokens > self.capacity_tokens:
-            raise ValueError(f"needs {generation.piece_need_tokens} of {self.capacity_tokens} KV tokens")
+        need = generation.piece_need_tokens
+        if not limits.rules.reserves_output:
+            need = limits.rules.held(generation.prompt_tokens + max(generation.wanted_tokens - 1, 0))
+        if need > self.capacity_tokens:
+            raise ValueError(f"needs {need} of {self.capacity_tokens} KV tokens")
         self._append(generation)
 
     def cancel(self, generation: Generation) -> None:
@@ -190,7 +106,7 @@ class ContinuousBatch:
     def step(self) -> Step | None:
         """Starts the next iteration; None when there is nothing to do. See the module for what the step means."""
         self._settle()
-        joined = self._admit()
+        joined = [] if self._grow() else self._admit()
         if not self._running:
             return None
         step = self._execute()
@@ -209,7 +125,8 @@ class ContinuousBatch:
             new_tokens = min(new_tokens, self.limits.max_total_tokens - so_far)
         generation.prefill_left_tokens = so_far
         generation.piece_end_tokens = generation.generated_tokens + new_tokens
-        generation.piece_need_tokens = so_far + new_tokens - 1
+        ahead = max(new_tokens - 1, 0) if self.limits.rules.reserves_output else 0
+        generation.piece_need_tokens = self.limits.rules.held(so_far + ahead)
 
     def _settle(self) -> None:
         """The step in flight is over: whatever ended with it leaves the batch."""
@@ -219,7 +136,7 @@ class ContinuousBatch:
             if generation.state is GenerationState.RUNNING:
                 staying.append(generation)
                 continue
-            self.kv_used_tokens -= generation.piece_need_tokens
+            self._give_back(generation)
             if generation.state is GenerationState.CANCELLED:
                 self.dropped += 1
         self._running = staying
@@ -231,6 +148,39 @@ class ContinuousBatch:
         if had_batch and not staying:
             self.gauges.current_size = self.gauges.current_max_tokens = 0
             self._look_at_queue = True
+
+    def _give_back(self, generation: Generation) -> None:
+        self.kv_used_tokens -= generation.held_tokens
+        generation.held_tokens = 0
+
+    def _grow(self) -> bool:
+        """Takes KV cache for the next tokens of those who decode; whether somebody had to give way for it."""
+        if self.limits.rules.reserves_output:
+            return False
+        preemptions = self.preemptions
+        for generation in list(self._running):
+            if generation.prefill_left_tokens:
+                continue
+            ahead = min(generation.tokens_per_step, generation.piece_end_tokens - generation.generated_tokens) - 1
+            need = self.limits.rules.held(generation.resident_tokens + ahead)
+            growth = max(need - generation.held_tokens, 0)
+            while generation.state is GenerationState.RUNNING:
+                if self.kv_used_tokens + growth <= self.capacity_tokens:
+                    self.kv_used_tokens += growth
+                    generation.held_tokens += growth
+                    break
+                self._preempt_newest()
+        return self.preemptions > preemptions
+
+    def _preempt_newest(self) -> None:
+        """The newest in the batch goes back to the head of the queue; it is to be prefilled with all that it has."""
+        generation = self._running.pop()
+        self._give_back(generation)
+        generation.state = GenerationState.WAITING
+        generation.prefill_left_tokens = generation.prompt_tokens + generation.generated_tokens
+        generation.piece_need_tokens = self.limits.rules.held(generation.prefill_left_tokens)
+        self._queue.appendleft(generation)
+        self.preemptions += 1
 
     def _admit(self) -> list[Generation]:
         """Lets the head of the queue in while it fits; returns those who joined."""
@@ -247,12 +197,13 @@ class ContinuousBatch:
         while (head := self._fitting_head()) is not None and budget > 0:
             self._queue.popleft()
             head.state = GenerationState.RUNNING
-            self.kv_used_tokens += head.piece_need_tokens
+            head.held_tokens = head.piece_need_tokens
+            self.kv_used_tokens += head.held_tokens
             self._running.append(head)
             budget -= head.prefill_left_tokens
         self.gauges.queue_size = len(self._queue)
         joined = self._running[was_running:]
-        self._look_at_queue = not (joined and was_running)
+        self._look_at_queue = not (joined and was_running and self.limits.rules.rests_after_joiners)
         return joined
 
     def _fitting_head(self) -> Generation | None:
@@ -271,6 +222,9 @@ class ContinuousBatch:
 
     def _execute(self) -> Step:
         decoding = sum(1 for g in self._running if not g.prefill_left_tokens)
+        stalled = self.limits.rules.prefill_stalls and decoding < len(self._running)
+        if stalled:
+            decoding = 0
         resident = sum(g.resident_tokens for g in self._running)
         # At least one, or a batch as large as the budget would never finish a prompt that has begun.
         budget = left = max(self.limits.prefill_budget_tokens - decoding, 1)
@@ -286,7 +240,10 @@ class ContinuousBatch:
                 generation.prefill_left_tokens -= chunk
                 if generation.prefill_left_tokens:
                     continue
-                prefilled.append(generation)
+                if not generation.generated_tokens:
+                    prefilled.append(generation)
+            elif stalled:
+                continue
             ready.append(generation)
         seconds = self.profile.step_seconds(decoding, resident, budget - left)
         step = Step(max(seconds, floor_seconds), prefilled=prefilled)
@@ -322,8 +279,7 @@ class ContinuousBatch:
             generation.state = GenerationState.WAITING
             self._requeue.append(generation)
             return
-        # The length is checked before the end token, as in TGI's shard.
-        reached_length = by_length and made >= generation.wanted_tokens
+        reached_length = by_length and made >= generation.wanted_tokens and self.limits.rules.length_first
         ended_itself = made == generation.end_at and not reached_length
         generation.state = GenerationState.FINISHED
         step.finished.append((generation, generation.end_reason if ended_itself else FinishReason.LENGTH))
@@ -337,8 +293,8 @@ class ContinuousBatch:
 
     def check(self) -> None:
         """Raises AssertionError if the books do not balance; for tests."""
-        need = sum(g.piece_need_tokens for g in self._running)
-        assert self.kv_used_tokens == need, (self.kv_used_tokens, need)
+        held = sum(g.held_tokens for g in self._running)
+        assert self.kv_used_tokens == held, (self.kv_used_tokens, held)
         assert 0 <= self.kv_used_tokens <= self.capacity_tokens, self
         assert self.limits.slots is None or self.running <= self.limits.slots, self
         dead = sum(1 for g in self._queue if g.state is GenerationState.CANCELLED)

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import Literal
 
-from fairqueue_sim.batching import BatchLimits, ContinuousBatch, Generation, Step
+from fairqueue_sim.batching import ContinuousBatch
 from fairqueue_sim.engine_loop import EngineLoop
+from fairqueue_sim.generation import BatchLimits, Generation, Step
 from fairqueue_sim.model_output import ModelOutput, OutputStyle, output_end
 from fairqueue_sim.profiles import ModelProfile
 from fairqueue_sim.steering import parse_steering
@@ -68,6 +69,7 @@ class Choice:
     seed: int | None = None
     submitted_at: float = 0.0
     started_at: float | None = None
+    stop: Sequence[str] = ()
     pending: list[int] = field(default_factory=list)
 
 
@@ -79,11 +81,12 @@ class SimulatedEngine:
         settings: EngineSettings,
         truth: TruthLog,
         *,
+        limits: BatchLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.limits = settings.limits()
+        self.limits = limits or settings.limits()
         self.truth = truth
         self.clock = clock
         self.wall_clock = wall_clock
@@ -95,13 +98,22 @@ class SimulatedEngine:
         self._numbers = count(1)
 
     def choice(
-        self, index: int, prompt: str, prompt_tokens: int, max_new_tokens: int | None, stop: Sequence[str]
+        self,
+        index: int,
+        prompt: str,
+        prompt_tokens: int,
+        max_new_tokens: int | None,
+        stop: Sequence[str],
+        *,
+        ignore_end: bool = False,
     ) -> Choice:
-        """Prepares one output of the model; it is not queued yet."""
+        """Prepares one output of the model; it is not queued yet. `ignore_end`: it only ends where it has to."""
         steering = parse_steering(prompt)
         number = next(self._numbers)
         random = Random(f"{self.settings.seed}/{number}")
         output = ModelOutput.draw(steering, self.settings.output_style, random, self._mean_output_tokens)
+        if ignore_end:
+            output = replace(output, eos_at=None)
         wanted = max_new_tokens or self.limits.max_total_tokens - prompt_tokens
         end_at, end_reason = output_end(output, stop, wanted)
         generation = Generation(
@@ -115,7 +127,7 @@ class SimulatedEngine:
             step_seconds=steering.step_seconds,
             prefill_seconds=steering.prefill_seconds,
         )
-        return Choice(index, prompt_tokens, output, generation, seed=random.getrandbits(63))
+        return Choice(index, prompt_tokens, output, generation, seed=random.getrandbits(63), stop=stop)
 
     def arrived(self, request: HttpRequest) -> RequestTruth:
         """Notes a request that asks for tokens."""

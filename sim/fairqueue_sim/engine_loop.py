@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from fairqueue_sim.batching import ContinuousBatch, FinishReason, Generation, GenerationState, Step
+from fairqueue_sim.batching import ContinuousBatch
+from fairqueue_sim.generation import FinishReason, Generation, GenerationState, Step
 
 __all__ = ["EngineLoop", "Listener"]
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from fairqueue_sim.batching import PIECE_TOKENS, FinishReason
+from fairqueue_sim.generation import PIECE_TOKENS, FinishReason
 from fairqueue_sim.steering import Steering
 
 __all__ = ["EOS_TOKEN", "ModelOutput", "OutputStyle", "OutputToken", "output_end"]

@@ -11,12 +11,13 @@ from typing import Literal, TypeVar
 import msgspec
 
 from fairqueue_sim.bodies import BodyError, decode_body
-from fairqueue_sim.engine import Choice, EngineSettings, SimulatedEngine
-from fairqueue_sim.openai_requests import ChatBody, CompletionBody, Prompt, check_size
+from fairqueue_sim.engine import EngineSettings
+from fairqueue_sim.engine_front import EngineFront, begin_plain, begin_stream
+from fairqueue_sim.openai_requests import ChatBody, CompletionBody, check_size
 from fairqueue_sim.openai_shapes import JSON_LINE, OpenAIPlainShape, OpenAIStreamShape, Reply, openai_error
-from fairqueue_sim.refusal import OVERLOADED, Refusal
+from fairqueue_sim.refusal import Refusal
 from fairqueue_sim.sessions import PlainSession, StreamSession
-from fairqueue_sim.truth import Outcome, TruthLog
+from fairqueue_sim.truth import TruthLog
 from fairqueue_sim.wire import Exchange
 
 __all__ = ["OpenAIEngine", "handle"]
@@ -25,25 +26,15 @@ NOT_FOUND = Refusal(404, "Not Found", "not_found")
 TOO_LARGE = Refusal(413, "The request body is too large.", "request_too_large")
 
 
-class OpenAIEngine(SimulatedEngine):
+class OpenAIEngine(EngineFront):
     """The model behind the OpenAI routes."""
 
     def __init__(self, settings: EngineSettings, truth: TruthLog) -> None:
-        super().__init__(settings, truth)
-        self.limits = replace(self.limits, piece_tokens=self.limits.max_total_tokens)
-        self.batch.limits = self.limits
-        self.in_flight = 0
+        limits = settings.limits()
+        super().__init__(settings, truth, replace(limits, piece_tokens=limits.max_total_tokens))
 
-    def take_places(self, count: int) -> list[Callable[[], None]]:
-        """Raises Refusal when too many requests are there."""
-        limit = self.settings.max_concurrent_requests
-        if limit is not None and self.in_flight + count > limit:
-            raise OVERLOADED
-        self.in_flight += count
-        return [self._leave] * count
-
-    def _leave(self) -> None:
-        self.in_flight -= 1
+    def reply_error(self, exchange: Exchange, refusal: Refusal) -> None:
+        exchange.reply(refusal.status, JSON_LINE, openai_error(refusal))
 
 
 def handle(engine: OpenAIEngine, exchange: Exchange) -> None:
@@ -51,7 +42,7 @@ def handle(engine: OpenAIEngine, exchange: Exchange) -> None:
     method = exchange.request.method
     routes = ROUTES.get(exchange.request.path)
     if routes is None:
-        _error(exchange, NOT_FOUND)
+        engine.reply_error(exchange, NOT_FOUND)
         return
     route = routes.get("GET" if method == "HEAD" else method)
     if route is None:
@@ -71,13 +62,13 @@ def _models(engine: OpenAIEngine, exchange: Exchange) -> None:
 
 
 def _chat(engine: OpenAIEngine, exchange: Exchange) -> None:
-    body = _body(exchange, ChatBody)
+    body = _body(engine, exchange, ChatBody)
     if body is not None:
         _generate(engine, exchange, body, "chat")
 
 
 def _completions(engine: OpenAIEngine, exchange: Exchange) -> None:
-    body = _body(exchange, CompletionBody)
+    body = _body(engine, exchange, CompletionBody)
     if body is not None:
         _generate(engine, exchange, body, "completion")
 
@@ -86,15 +77,15 @@ Body = ChatBody | CompletionBody
 B = TypeVar("B", ChatBody, CompletionBody)
 
 
-def _body(exchange: Exchange, kind: type[B]) -> B | None:
+def _body(engine: OpenAIEngine, exchange: Exchange, kind: type[B]) -> B | None:
     request = exchange.request
     if request.too_large:
-        _error(exchange, TOO_LARGE)
+        engine.reply_error(exchange, TOO_LARGE)
         return None
     try:
         return decode_body(request.body, kind)
     except BodyError as error:
-        _error(exchange, Refusal(400, error.text, "invalid_body"))
+        engine.reply_error(exchange, Refusal(400, error.text, "invalid_body"))
         return None
 
 
@@ -107,35 +98,18 @@ def _generate(engine: OpenAIEngine, exchange: Exchange, body: Body, kind: Litera
             check_size(prompt, body.limit, engine.limits)
         places = engine.take_places(len(prompts) * copies)
     except Refusal as refusal:
-        engine.truth.ended(record, Outcome.REFUSED)
-        engine.truth.flush()
-        _error(exchange, refusal)
+        engine.refuse(exchange, record, refusal)
         return
-    choices = _choices(engine, body, prompts, copies)
+    choices = engine.choices(prompts, copies, body.limit, body.stop_sequences)
     prefix = "chatcmpl" if kind == "chat" else "cmpl"
     reply = Reply(kind, f"{prefix}-{record.number}", int(engine.wall_clock()), body.model or engine.model_id)
     prompt_tokens = sum(prompt.tokens for prompt in prompts)
-    if not body.stream:
-        shape = OpenAIPlainShape(reply, prompt_tokens)
-        PlainSession(engine, exchange, record, shape, permits=places).begin(choices)
-        return
-    events = OpenAIStreamShape(reply, body.include_usage, prompt_tokens)
-    stream = StreamSession(engine, exchange, record, events, in_turn=False, comments=False)
-    for choice, leave in zip(choices, places, strict=True):
-        stream.hold_for(choice, leave)
-    stream.begin([*choices])
-
-
-def _choices(engine: OpenAIEngine, body: Body, prompts: list[Prompt], copies: int) -> list[Choice]:
-    return [
-        engine.choice(index * copies + copy, prompt.text, prompt.tokens, body.limit, body.stop_sequences)
-        for index, prompt in enumerate(prompts)
-        for copy in range(copies)
-    ]
-
-
-def _error(exchange: Exchange, refusal: Refusal) -> None:
-    exchange.reply(refusal.status, JSON_LINE, openai_error(refusal))
+    if body.stream:
+        events = OpenAIStreamShape(reply, body.include_usage, prompt_tokens)
+        stream = StreamSession(engine, exchange, record, events, in_turn=False, comments=False)
+        begin_stream(stream, choices, places)
+    else:
+        begin_plain(PlainSession(engine, exchange, record, OpenAIPlainShape(reply, prompt_tokens)), choices, places)
 
 
 ROUTES: dict[str, dict[str, Callable[[OpenAIEngine, Exchange], None]]] = {

@@ -3,26 +3,17 @@
 Lenient as such engines are: nulls and unknown fields are accepted.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
-from fairqueue_sim.batching import BatchLimits
+from fairqueue_sim.generation import BatchLimits
+from fairqueue_sim.prompts import Prompt, chat_prompt, completion_prompts
 from fairqueue_sim.refusal import Refusal
-from fairqueue_sim.tokenizer import CHAT_TEMPLATE_TOKENS, MESSAGE_TOKENS, count_tokens
 
-__all__ = ["ChatBody", "CompletionBody", "Prompt", "check_size"]
+__all__ = ["ChatBody", "CompletionBody", "check_size"]
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A text for the model, and how many tokens it is."""
-
-    text: str
-    tokens: int
 
 
 class StreamOptions(msgspec.Struct):
@@ -78,10 +69,8 @@ class ChatBody(SamplingBody, kw_only=True):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     def prompts(self) -> list[Prompt]:
-        """One prompt; its text is that of the messages, one after the other."""
-        texts = [_text(message.content) for message in self.messages]
-        tokens = CHAT_TEMPLATE_TOKENS + sum(MESSAGE_TOKENS + count_tokens(text) for text in texts)
-        return [Prompt("\n".join(texts), tokens)]
+        """One prompt."""
+        return [chat_prompt(_text(message.content) for message in self.messages)]
 
 
 class CompletionBody(SamplingBody, kw_only=True):
@@ -96,11 +85,7 @@ class CompletionBody(SamplingBody, kw_only=True):
 
     def prompts(self) -> list[Prompt]:
         """All prompts in order."""
-        if isinstance(self.prompt, str):
-            return [_prompt(self.prompt)]
-        if all(isinstance(item, int) for item in self.prompt):
-            return [Prompt("", len(self.prompt))]
-        return [_prompt(item) for item in self.prompt if not isinstance(item, int)]
+        return completion_prompts(self.prompt)
 
 
 def check_size(prompt: Prompt, limit: int | None, limits: BatchLimits) -> None:
@@ -124,7 +109,3 @@ def _text(content: str | list[ContentPart] | None) -> str:
     if isinstance(content, list):
         return "".join(part.text for part in content)
     return content or ""
-
-
-def _prompt(item: str | list[int]) -> Prompt:
-    return Prompt(item, 1 + count_tokens(item)) if isinstance(item, str) else Prompt("", len(item))

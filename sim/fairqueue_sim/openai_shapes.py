@@ -10,12 +10,12 @@ from typing import Literal
 
 import msgspec
 
-from fairqueue_sim.batching import FinishReason
 from fairqueue_sim.engine import Choice
+from fairqueue_sim.generation import FinishReason
 from fairqueue_sim.refusal import Refusal
 from fairqueue_sim.sessions import Event
 
-__all__ = ["JSON_LINE", "OpenAIPlainShape", "OpenAIStreamShape", "Reply", "openai_error"]
+__all__ = ["DONE_EVENT", "JSON_LINE", "OpenAIPlainShape", "OpenAIStreamShape", "Reply", "openai_error"]
 
 JSON_LINE = b"content-type: application/json\r\n"
 EVENT_LINE = b"content-type: text/event-stream; charset=utf-8\r\n"

@@ -7,11 +7,12 @@ __all__ = ["ENGINE_FAILURE", "OVERLOADED", "Refusal"]
 
 @dataclass(frozen=True, slots=True)
 class Refusal(Exception):
-    """The status of a plain reply, the message, and the engine's own word for the kind of error."""
+    """The status of a plain reply, the message, the engine's own word for the kind of error, and which field it is."""
 
     status: int
     message: str
     error_type: str
+    param: str | None = None
 
 
 OVERLOADED = Refusal(429, "Model is overloaded", "overloaded")

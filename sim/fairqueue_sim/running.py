@@ -5,20 +5,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from fairqueue_sim import openai, tgi
+from fairqueue_sim import openai, sglang, tgi, vllm
 from fairqueue_sim.batching import ContinuousBatch
 from fairqueue_sim.engine import EngineSettings, SimulatedEngine
 from fairqueue_sim.profiles import load_profile
+from fairqueue_sim.sglang_engine import SglangEngine
 from fairqueue_sim.tgi_engine import TgiEngine
 from fairqueue_sim.truth import TruthLog
+from fairqueue_sim.vllm_engine import VllmEngine
 from fairqueue_sim.wire import Exchange, HttpServer
 
 __all__ = ["ENGINE_KINDS", "EngineKind", "RunningEngine", "running_engine", "start_engine"]
 
-EngineKind = Literal["tgi", "openai"]
-ENGINE_KINDS: tuple[EngineKind, ...] = ("tgi", "openai")
+EngineKind = Literal["tgi", "vllm", "sglang", "openai"]
+ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,12 @@ def _build(
     if kind == "openai":
         openai_engine = openai.OpenAIEngine(settings, truth)
         return openai_engine, partial(openai.handle, openai_engine)
+    if kind == "vllm":
+        vllm_engine = VllmEngine(settings, truth)
+        return vllm_engine, partial(vllm.handle, vllm_engine)
+    if kind == "sglang":
+        sglang_engine = SglangEngine(settings, truth)
+        return sglang_engine, partial(sglang.handle, sglang_engine)
     engine = TgiEngine(settings, truth)
     return engine, partial(tgi.handle, engine)
 

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from fairqueue_sim.batching import FinishReason, Generation, GenerationState
 from fairqueue_sim.engine import Choice, SimulatedEngine
+from fairqueue_sim.generation import FinishReason, Generation, GenerationState
 from fairqueue_sim.refusal import ENGINE_FAILURE, Refusal
 from fairqueue_sim.truth import Outcome, RequestTruth
 from fairqueue_sim.wire import Exchange
@@ -28,7 +28,7 @@ class Event(NamedTuple):
 
 
 class StreamShape(Protocol):
-    """The bytes of a streamed reply."""
+    """The bytes of a streamed reply; `numbers` are those of new tokens, none if an abort comes between two."""
 
     def head(self) -> bytes: ...
     def tokens(self, choice: Choice, numbers: list[int], reason: FinishReason | None) -> list[Event]: ...
@@ -108,6 +108,16 @@ class Session:
 
     def cancelled(self, generation: Generation) -> None:
         self._left_engine(generation)
+        if not self._is_over:
+            self._outcome = Outcome.ABORTED
+            self.flush()
+            self._ended(self._choices[generation.number], FinishReason.ABORT)
+            self.flush()
+
+    def abort(self) -> None:
+        """Somebody ends the request by its id: the client gets what there is, and no error."""
+        for choice in self._choices.values():
+            self._cancel(choice)
 
     def flush(self) -> None:
         """Sends what the step has brought."""
@@ -119,15 +129,22 @@ class Session:
         """A choice will not be completed."""
 
     def _leave(self, choice: Choice) -> None:
-        """The client has left while the engine has this choice."""
-        self.engine.loop.cancel(choice.generation)
+        """The client has left; the engine may still have this choice."""
+        self._cancel(choice)
+
+    def _cancel(self, choice: Choice) -> None:
+        if choice.generation.state in (GenerationState.WAITING, GenerationState.RUNNING):
+            self.engine.loop.cancel(choice.generation)
+
+    def _done(self) -> None:
+        if self._outcome is Outcome.CANCELLED:
+            self._outcome = Outcome.DONE
 
     def _over(self) -> None:
         self._is_over = True
         self._release_all()
         for choice in self._choices.values():
-            if choice.generation.state in (GenerationState.WAITING, GenerationState.RUNNING):
-                self._leave(choice)
+            self._leave(choice)
         self._tell_truth()
 
     def _left_engine(self, generation: Generation) -> None:
@@ -176,7 +193,7 @@ class PlainSession(Session):
             return
         self._release_all()
         head, body = self._shape.reply(self._complete)
-        self._outcome = Outcome.DONE
+        self._done()
         self.engine.truth.sent(self.record, sum(c.generation.generated_tokens for c, _ in self._complete))
         self.exchange.reply(200, head, body)
 
@@ -255,7 +272,8 @@ class StreamSession(Session):
             return
         for number, turn in self._by_number.items():
             choice = self._choices[number]
-            if choice.pending:
+            if choice.pending or turn.is_aborted:
+                turn.is_aborted = False
                 turn.events.extend(self._shape.tokens(choice, choice.pending, turn.reason))
                 choice.pending = []
         self._send(self._next_events())
@@ -263,11 +281,16 @@ class StreamSession(Session):
     def _ended(self, choice: Choice, reason: FinishReason) -> None:
         turn = self._by_number[choice.generation.number]
         turn.reason, turn.closed = reason, True
+        # Whoever aborts it may do so between two tokens: the shape is to be told, though none is pending.
+        turn.is_aborted = reason is FinishReason.ABORT
 
     def _failed(self, choice: Choice) -> None:
         turn = self._by_number[choice.generation.number]
         turn.events.append(self._shape.failure(ENGINE_FAILURE))
-        turn.closed = True
+        self._close_turn(choice)
+
+    def _close_turn(self, choice: Choice) -> None:
+        self._by_number[choice.generation.number].closed = True
 
     def _leave(self, choice: Choice) -> None:
         if not self._detached:
@@ -302,8 +325,7 @@ class StreamSession(Session):
         if last:
             self._stop_keep_alive()
             ready += self._shape.closing()
-            if self._outcome is Outcome.CANCELLED:
-                self._outcome = Outcome.DONE
+            self._done()
         if not ready and not last:
             return
         if tokens := sum(event.tokens for event in ready):
@@ -329,9 +351,10 @@ class StreamSession(Session):
 class _Turn:
     """The events of one choice that are not sent yet."""
 
-    __slots__ = ("closed", "events", "reason")
+    __slots__ = ("closed", "events", "is_aborted", "reason")
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
         self.closed = False
+        self.is_aborted = False
         self.reason: FinishReason | None = None

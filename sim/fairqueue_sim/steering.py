@@ -13,8 +13,8 @@ They exist so that a test can ask for a certain reply with nothing but an ordina
 | `[[word=hello]]` | every token is ` hello` |
 | `[[utf8=1]]` | one byte of a fixed text with many-byte characters a token |
 | `[[nan=1]]` | the log probabilities are not numbers |
-| `[[merge=4]]` | OpenAI engine: four tokens share a chunk |
-| `[[empty=1]]` | OpenAI engine: every second chunk has an empty text, though it stands for a token |
+| `[[merge=4]]` | not TGI: four tokens share a chunk; in vLLM and SGLang the first has one of its own |
+| `[[empty=1]]` | not TGI: the text of every second chunk comes with the next one |
 
 A mark that is none of these, or whose value is no number where one is due, is plain text.
 """

@@ -7,9 +7,9 @@ prompt and every copy that `best_of` asks for takes one of `max_concurrent_reque
 from collections.abc import Callable
 from typing import TypeVar
 
-from fairqueue_sim.batching import Step
 from fairqueue_sim.bodies import BodyError, decode_body
 from fairqueue_sim.engine import Choice, EndKind, EngineSettings, SimulatedEngine
+from fairqueue_sim.generation import Step
 from fairqueue_sim.refusal import OVERLOADED, Refusal
 from fairqueue_sim.tgi_metrics import TgiMetrics
 from fairqueue_sim.tgi_requests import GenerateParameters, check_parameters, check_size

@@ -7,7 +7,7 @@ histograms are left out.
 from collections.abc import Iterable
 from typing import Literal
 
-from fairqueue_sim.batching import BatchGauges
+from fairqueue_sim.generation import BatchGauges
 
 __all__ = ["TgiMetrics"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fairqueue_sim.batching import FinishReason
 from fairqueue_sim.engine import Choice
+from fairqueue_sim.generation import FinishReason
 from fairqueue_sim.refusal import Refusal
 from fairqueue_sim.tgi_shapes import (
     COMPUTE_TYPE_LINE,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from fairqueue_sim.batching import PIECE_TOKENS, BatchLimits
+from fairqueue_sim.generation import PIECE_TOKENS, BatchLimits
 from fairqueue_sim.refusal import Refusal
 from fairqueue_sim.tokenizer import CHAT_TEMPLATE_TOKENS, MESSAGE_TOKENS, count_tokens
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fairqueue_sim.batching import FinishReason
 from fairqueue_sim.engine import Choice
+from fairqueue_sim.generation import FinishReason
 from fairqueue_sim.model_output import OutputToken
 from fairqueue_sim.refusal import Refusal
 from fairqueue_sim.sessions import Event

@@ -18,10 +18,12 @@ __all__ = ["Outcome", "RequestTruth", "TruthLog"]
 
 
 class Outcome(Enum):
-    """How a request ended: in full, by a client that left, by a failure of the engine, or not taken at all."""
+    """How a request ended: in full, by a client that left, by somebody who aborted it by its id, by a failure of the
+    engine, or not taken at all."""
 
     DONE = "done"
     CANCELLED = "cancelled"
+    ABORTED = "aborted"
     ERROR = "error"
     REFUSED = "refused"
 

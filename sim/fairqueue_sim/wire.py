@@ -87,6 +87,11 @@ class Exchange:
         if last:
             self._connection.reply_written()
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether more waits for the reader than the socket buffers hold."""
+        return not self.is_over and self._connection.unsent_bytes > 0
+
     def abort(self) -> None:
         """Cuts the connection off."""
         if not self.is_over:
@@ -239,13 +244,17 @@ class _Connection(asyncio.Protocol):
         if self._flushing:
             self._flushed()
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def write(self, data: bytes) -> None:
         self._transport.write(data)
 
     def reply_written(self) -> None:
         """The reply is complete; the next request's turn comes when its last byte has left for the socket."""
         self._flushing = True
-        if self._transport.get_write_buffer_size():
+        if self.unsent_bytes:
             self._transport.set_write_buffer_limits(high=0)
         else:
             self._flushed()

@@ -9,6 +9,7 @@ from fairqueue_api.models import FairnessPolicy
 
 SELECTOR = {"matchLabels": {"app": "llm"}}
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "two-teams.yaml"
+EVERYTHING = EXAMPLE.with_name("everything.yaml")
 POLICY_PAGE = Path(__file__).parents[2] / "docs" / "policy.md"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from api.policies import EXAMPLE, Keys
 from fairqueue_api import (
+    AnonymousSettings,
     BackpressureSettings,
     CostSettings,
     Document,
@@ -18,8 +19,11 @@ from fairqueue_api import (
     EngineSettings,
     GroupSettings,
     IdentitySettings,
+    LimitSettings,
     QuadraticSettings,
     QueueSettings,
+    SourceSettings,
+    SubjectSettings,
     TenantSettings,
     load_policy,
     parse_document,
@@ -33,6 +37,9 @@ WEIGHTS = st.integers(1, 10_000)
 SECONDS = st.floats(0, 3600)
 NAMES = st.text("abc-", min_size=1, max_size=5)
 QUADRATIC = st.builds(QuadraticSettings, COUNTS, COUNTS, COUNTS)
+LIMITS = st.builds(LimitSettings, OPTIONAL, st.none() | COUNTS, OPTIONAL)
+ANONYMOUS = st.builds(AnonymousSettings, WEIGHTS, st.booleans(), LIMITS)
+ENGINE_KEYS = st.none() | st.text("abc-~", min_size=1)
 
 
 @st.composite
@@ -41,23 +48,39 @@ def documents(draw: st.DrawFn) -> Document:
     groups = [GroupSettings(name, None, draw(WEIGHTS)) for name in tops]
     groups += [GroupSettings(f"{name}.child", name, draw(WEIGHTS)) for name in tops]
     names = [None, *(group.name for group in groups)]
+    sources = [
+        SourceSettings("keys", "APIKey", draw(NAMES), ()),
+        SourceSettings("gateway", "Header", draw(NAMES), ("10.0.0.0/8", "fd00::/8")),
+    ]
     tenants = [
         TenantSettings(
-            name, draw(st.sampled_from(names)), draw(WEIGHTS), draw(OPTIONAL), draw(OPTIONAL), (f"{n}a", f"{n}b")
+            name=name,
+            group=draw(st.sampled_from(names)),
+            weight=draw(WEIGHTS),
+            fair_within=draw(st.sampled_from(["None", "User"])),
+            limits=draw(LIMITS),
+            subjects=tuple(SubjectSettings("gateway", f"{n}{value}") for value in draw(st.lists(NAMES, unique=True))),
+            key_digests=(f"{n}a", f"{n}b"),
         )
         for n, name in enumerate(draw(st.lists(NAMES, unique=True, max_size=4)))
     ]
+    anonymous = draw(st.none() | ANONYMOUS)
+    on_unidentified = draw(st.sampled_from(["Reject", "Anonymous"])) if anonymous else "Reject"
     quadratic = draw(st.none() | QUADRATIC)
     return Document(
         schema=1,
         policy=draw(st.text()),
         revision=draw(st.text()),
+        mode=draw(st.sampled_from(["Enforce", "Observe"])),
         engine=EngineSettings(
-            draw(st.sampled_from(["TGI", "LlamaCpp", "OpenAI"])), draw(st.none() | st.integers(1, 65535))
+            draw(st.sampled_from(["TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI"])),
+            draw(st.none() | st.integers(1, 65535)),
+            draw(ENGINE_KEYS),
         ),
-        identity=IdentitySettings(tuple(draw(st.lists(NAMES)))),
+        identity=IdentitySettings(on_unidentified, tuple(draw(st.permutations(sources)))),
         groups=tuple(groups),
         tenants=tuple(tenants),
+        anonymous=anonymous,
         cost=CostSettings(
             type="Quadratic" if quadratic else "Linear",
             input_token=draw(COUNTS),
@@ -68,9 +91,9 @@ def documents(draw: st.DrawFn) -> Document:
             quadratic=quadratic,
         ),
         queue=QueueSettings(
-            draw(POSITIVE), draw(POSITIVE), draw(POSITIVE), draw(POSITIVE), draw(POSITIVE), draw(SECONDS)
+            *(draw(POSITIVE) for _ in range(5)), hold_headers_seconds=draw(SECONDS), timeout_seconds=draw(SECONDS)
         ),
-        backpressure=BackpressureSettings(draw(OPTIONAL), draw(OPTIONAL), draw(OPTIONAL)),
+        backpressure=BackpressureSettings(draw(SECONDS), draw(OPTIONAL), draw(OPTIONAL), draw(OPTIONAL)),
         drain=DrainSettings(draw(SECONDS)),
     )
 
@@ -101,12 +124,12 @@ def test_the_json_is_canonical() -> None:
 def test_unknown_fields_are_passed_over_and_named_once() -> None:
     content = example()
     content["later"] = {"a": 1}
-    content["queue"]["hold_headers_seconds"] = 5
+    content["queue"]["order"] = "by size"
     for tenant in content["tenants"]:
-        tenant["subjects"] = []
+        tenant["priority"] = []
     parsed = parse_document(json.dumps(content).encode())
     assert parsed.document == parse(example())
-    assert parsed.unknown_fields == ["later", "queue.hold_headers_seconds", "tenants[].subjects"]
+    assert parsed.unknown_fields == ["later", "queue.order", "tenants[].priority"]
 
 
 def test_whole_seconds_may_be_written_without_a_fraction() -> None:
@@ -131,6 +154,18 @@ def put(*path: str | int, value: object) -> Callable[[Any], object]:
     return change
 
 
+def add_subjects(*places: tuple[int, str]) -> Callable[[Any], object]:
+    """Identities of source `gateway` for the tenants with these numbers."""
+
+    def change(content: Any) -> None:
+        content["identity"]["sources"].append(GATEWAY)
+        for number, value in places:
+            content["tenants"][number]["subjects"].append({"source": "gateway", "value": value})
+
+    return change
+
+
+GATEWAY = {"name": "gateway", "type": "Header", "header": "x-tenant", "trusted_cidrs": ["10.0.0.0/8"]}
 TWO_CHILDREN = [{"name": "a", "parent": "b", "weight": 1}, {"name": "b", "parent": "a", "weight": 1}]
 
 
@@ -156,6 +191,36 @@ TWO_CHILDREN = [{"name": "a", "parent": "b", "weight": 1}, {"name": "b", "parent
         (put("tenants", 1, "name", value="team-a"), "tenants: repeats a name"),
         (put("tenants", 1, "group", value="nobody"), "tenants[].group: names no group"),
         (put("cost", "type", value="Quadratic"), "cost.quadratic: does not go with cost.type"),
+        (put("mode", value="Watch"), "mode: has a value that this version does not know"),
+        (put("engine", "api_key", value=""), "engine.api_key: is not what a header can carry"),
+        (put("engine", "api_key", value="a\r\nx-admin: 1"), "engine.api_key: is not what a header can carry"),
+        (put("engine", "api_key", value="schlüssel"), "engine.api_key: is not what a header can carry"),
+        (put("identity", "sources", 1, "name", value="api-key"), "identity.sources: repeats a name"),
+        (
+            put("identity", "sources", 0, "trusted_cidrs", value=["10.0.0.0/8"]),
+            "identity.sources[].trusted_cidrs: does not go with the source's type",
+        ),
+        (
+            put("identity", "sources", 0, value=GATEWAY | {"trusted_cidrs": []}),
+            "identity.sources[].trusted_cidrs: does not go with the source's type",
+        ),
+        (
+            put("identity", "sources", 0, value=GATEWAY | {"trusted_cidrs": ["10.0.0.0"]}),
+            "identity.sources[].trusted_cidrs: holds what is no range of addresses",
+        ),
+        (
+            put("identity", "on_unidentified", value="Anonymous"),
+            "anonymous: is missing, and identity.on_unidentified is Anonymous",
+        ),
+        (add_subjects((0, "a"), (1, "b"), (2, "a")), "tenants[].subjects: gives one identity to two tenants"),
+        (
+            put("tenants", 0, "subjects", value=[{"source": "api-key", "value": "a"}]),
+            "tenants[].subjects[].source: names no source that verifies identities",
+        ),
+        (
+            put("tenants", 0, "subjects", value=[{"source": "nobody", "value": "a"}]),
+            "tenants[].subjects[].source: names no source that verifies identities",
+        ),
     ],
 )
 def test_a_broken_document_is_refused_with_its_path(change: Callable[[Any], object], line: str) -> None:
@@ -163,10 +228,25 @@ def test_a_broken_document_is_refused_with_its_path(change: Callable[[Any], obje
     change(content)
     with pytest.raises(DocumentError) as caught:
         parse(content)
-    assert str(caught.value) == f"document: {line}: render it again"
+    known = "run a proxy that matches it" if "does not know" in line else "render it again"
+    assert str(caught.value) == f"document: {line}: {known}"
 
 
-@pytest.mark.parametrize("value", ["VLLM", 1, True, None, []])
+def test_one_tenant_may_be_several_identities() -> None:
+    content = example()
+    add_subjects((0, "a"), (0, "b"), (1, "c"))(content)
+    assert [subject.value for subject in parse(content).tenants[0].subjects] == ["a", "b"]
+
+
+def test_the_engines_key_is_in_no_error() -> None:
+    content = example()
+    put("engine", "api_key", value="sk-engine secret")(content)
+    with pytest.raises(DocumentError) as caught:
+        parse(content)
+    assert "sk-engine" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("value", ["Triton", 1, True, None, []])
 def test_an_engine_that_this_version_does_not_know_is_refused(value: object) -> None:
     content = example()
     content["engine"]["kind"] = value

@@ -13,10 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.policies import EXAMPLE, Keys, load, policy
-from fairqueue_api import Document, PolicyError, SecretDirectory, SecretError, digest, load_policy, render
+from fairqueue_api import (
+    Document,
+    LimitSettings,
+    PolicyError,
+    SecretDirectory,
+    SecretError,
+    SourceSettings,
+    SubjectSettings,
+    digest,
+    load_policy,
+    parse_document,
+    render,
+)
 from fairqueue_api.models import FairnessPolicy
 
 KEY = "sk-0123456789-very-secret"
+GATEWAY = {
+    "name": "gateway",
+    "type": "Header",
+    "header": {"name": "X-Tenant", "trustedCIDRs": ["fd00::/8", "10.0.0.0/8"]},
+}
+ENGINE_WITH_KEY = {"kind": "TGI", "apiKeySecretRef": {"name": "engine", "key": "token"}}
 POLICY = FairnessPolicy.model_validate(policy())
 
 
@@ -45,8 +63,16 @@ def test_the_example_renders_to_this_document() -> None:
     assert content == {
         "schema": 1,
         "policy": "default/two-teams",
-        "engine": {"kind": "TGI", "port": None},
-        "identity": {"api_key_headers": ["authorization", "x-api-key"]},
+        "mode": "Enforce",
+        "engine": {"kind": "TGI", "port": None, "api_key": None},
+        "identity": {
+            "on_unidentified": "Reject",
+            "sources": [
+                {"name": "api-key", "type": "APIKey", "header": "authorization", "trusted_cidrs": []},
+                {"name": "api-key-plain", "type": "APIKey", "header": "x-api-key", "trusted_cidrs": []},
+            ],
+        },
+        "anonymous": None,
         "groups": [
             {"name": "research", "parent": None, "weight": 3},
             {"name": "support", "parent": None, "weight": 2},
@@ -56,24 +82,27 @@ def test_the_example_renders_to_this_document() -> None:
                 "name": "team-a",
                 "group": "research",
                 "weight": 2,
-                "max_in_flight": None,
-                "max_queued": None,
+                "fair_within": "None",
+                "limits": {"max_in_flight": None, "max_queued": None, "tokens_per_minute": None},
+                "subjects": [],
                 "key_digests": sorted([digest(b"team-a-keys/current"), digest(b"team-a-keys/next")]),
             },
             {
                 "name": "team-a-batch",
                 "group": "research",
                 "weight": 1,
-                "max_in_flight": 8,
-                "max_queued": None,
+                "fair_within": "None",
+                "limits": {"max_in_flight": 8, "max_queued": None, "tokens_per_minute": None},
+                "subjects": [],
                 "key_digests": [digest(b"team-a-batch-keys/token")],
             },
             {
                 "name": "team-b",
                 "group": "support",
                 "weight": 1,
-                "max_in_flight": None,
-                "max_queued": 100,
+                "fair_within": "None",
+                "limits": {"max_in_flight": None, "max_queued": 100, "tokens_per_minute": None},
+                "subjects": [],
                 "key_digests": [digest(b"team-b-keys/token")],
             },
         ],
@@ -92,16 +121,25 @@ def test_the_example_renders_to_this_document() -> None:
             "max_bytes": 67108864,
             "max_bytes_per_tenant": 33554432,
             "max_body_bytes": 16777216,
+            "hold_headers_seconds": 5.0,
             "timeout_seconds": 60.0,
         },
-        "backpressure": {"max_requests": 32, "max_tokens": None, "max_prefill_tokens": None},
+        "backpressure": {
+            "scrape_interval_seconds": 0.5,
+            "max_requests": 32,
+            "max_tokens": None,
+            "max_prefill_tokens": None,
+        },
         "drain": {"timeout_seconds": 120.0},
     }
 
 
 def test_every_other_field_reaches_the_document_too() -> None:
     document = rendered(
-        engine={"kind": "OpenAI", "port": 8000},
+        engine={"kind": "OpenAI", "port": 8000, "apiKeySecretRef": {"name": "engine", "key": "token"}},
+        mode="Observe",
+        identity={"onUnidentified": "Anonymous", "sources": [GATEWAY]},
+        anonymous={"weight": 2, "perIdentity": False, "limits": {"maxInFlight": 3, "maxQueued": 4}},
         groups=[{"name": "org"}, {"name": "team", "parent": "org", "weight": 7}],
         cost={
             "type": "Quadratic",
@@ -118,13 +156,21 @@ def test_every_other_field_reaches_the_document_too() -> None:
             "maxBytes": 1048577,
             "maxBytesPerTenant": 1048578,
             "maxBodyBytes": 1025,
+            "holdHeaders": "2500ms",
             "timeout": "1m30s",
         },
-        backpressure={"maxRequests": 13, "maxTokens": 14, "maxPrefillTokens": 15},
+        backpressure={"maxRequests": 13, "maxTokens": 14, "maxPrefillTokens": 15, "scrapeInterval": "2s"},
         drain={"timeout": "500ms"},
     )
     content = json.loads(document.to_json())
-    assert content["engine"] == {"kind": "OpenAI", "port": 8000}
+    assert content["engine"] == {"kind": "OpenAI", "port": 8000, "api_key": "engine/token"}
+    assert content["mode"] == "Observe"
+    assert content["identity"]["on_unidentified"] == "Anonymous"
+    assert content["anonymous"] == {
+        "weight": 2,
+        "per_identity": False,
+        "limits": {"max_in_flight": 3, "max_queued": 4, "tokens_per_minute": None},
+    }
     assert content["groups"][1] == {"name": "team", "parent": "org", "weight": 7}
     assert content["cost"] == {
         "type": "Quadratic",
@@ -141,16 +187,40 @@ def test_every_other_field_reaches_the_document_too() -> None:
         "max_bytes": 1048577,
         "max_bytes_per_tenant": 1048578,
         "max_body_bytes": 1025,
+        "hold_headers_seconds": 2.5,
         "timeout_seconds": 90.0,
     }
-    assert content["backpressure"] == {"max_requests": 13, "max_tokens": 14, "max_prefill_tokens": 15}
+    assert content["backpressure"] == {
+        "scrape_interval_seconds": 2.0,
+        "max_requests": 13,
+        "max_tokens": 14,
+        "max_prefill_tokens": 15,
+    }
     assert content["drain"] == {"timeout_seconds": 0.5}
 
 
-def test_headers_keep_their_order_and_are_named_once() -> None:
-    names = ["X-API-Key", "Authorization", "x-api-key"]
-    sources = [{"name": f"s{n}", "type": "APIKey", "apiKey": {"header": name}} for n, name in enumerate(names)]
-    assert rendered(identity={"sources": sources}).identity.api_key_headers == ("x-api-key", "authorization")
+def test_a_tenants_identities_and_limits_reach_the_document() -> None:
+    subjects = [{"source": "gateway", "value": value} for value in ("b", "a")]
+    limits = {"maxInFlight": 1, "maxQueued": 2, "tokensPerMinute": 3}
+    entry = {"name": "t", "fairWithin": "User", "subjects": subjects, "limits": limits}
+    (tenant,) = rendered(identity={"sources": [GATEWAY]}, tenants=[entry]).tenants
+    assert tenant.fair_within == "User"
+    assert tenant.limits == LimitSettings(1, 2, 3)
+    assert tenant.subjects == (SubjectSettings("gateway", "a"), SubjectSettings("gateway", "b"))
+
+
+def test_sources_keep_the_order_in_which_they_are_tried() -> None:
+    keys = {"name": "a-key", "type": "APIKey", "apiKey": {"header": "X-API-Key"}}
+    assert rendered(identity={"sources": [GATEWAY, keys]}).identity.sources == (
+        SourceSettings("gateway", "Header", "x-tenant", ("10.0.0.0/8", "fd00::/8")),
+        SourceSettings("a-key", "APIKey", "x-api-key", ()),
+    )
+
+
+def test_ranges_are_rendered_as_networks_each_once() -> None:
+    ranges = ["192.168.1.7/16", "FD00:0::1/8", "192.168.0.0/16"]
+    source = GATEWAY | {"header": {"trustedCIDRs": ranges}}
+    assert rendered(identity={"sources": [source]}).identity.sources[0].trusted_cidrs == ("192.168.0.0/16", "fd00::/8")
 
 
 def test_the_revision_is_the_digest_of_the_rest_of_the_document() -> None:
@@ -213,6 +283,39 @@ def test_a_policy_that_names_keys_needs_a_source_of_secrets() -> None:
     ]
 
 
+def test_the_engines_key_is_rendered_in_clear_and_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        document = rendered(Keys(engine=KEY), engine=ENGINE_WITH_KEY)
+        parsed = parse_document(document.to_json()).document
+    assert document.engine.api_key == parsed.engine.api_key == KEY
+    assert KEY not in f"{document!r} {document} {document.engine!r} {parsed!r} {caplog.text}"
+
+
+def test_a_rotated_engine_key_changes_the_revision() -> None:
+    before = rendered(Keys(engine=KEY), engine=ENGINE_WITH_KEY).revision
+    assert rendered(Keys(engine=KEY + "2"), engine=ENGINE_WITH_KEY).revision != before
+
+
+def test_an_engine_key_that_cannot_be_had_is_named_with_its_field() -> None:
+    assert problems(None, engine=ENGINE_WITH_KEY) == [
+        "policy default/two-teams: spec.engine.apiKeySecretRef: names a key, and no directory of secrets is given: "
+        "pass --secrets DIR"
+    ]
+    assert problems(SecretDirectory(Path("secrets")), engine=ENGINE_WITH_KEY) == [
+        "secrets: directory not found: create it, or mend spec.engine.apiKeySecretRef"
+    ]
+
+
+def test_every_key_that_is_missing_is_told_at_once() -> None:
+    told = problems(None, engine=ENGINE_WITH_KEY, **tenants(["a", "b"], ["c"]))
+    assert [line.split(": ")[1] for line in told] == [
+        "spec.engine.apiKeySecretRef",
+        "spec.tenants[0].apiKeySecretRefs[0]",
+        "spec.tenants[0].apiKeySecretRefs[1]",
+        "spec.tenants[1].apiKeySecretRefs[0]",
+    ]
+
+
 def test_a_policy_without_keys_needs_no_source_of_secrets() -> None:
     assert render(POLICY, None).tenants == ()
 
@@ -238,7 +341,13 @@ def test_a_document_shows_neither_key_nor_digest_when_printed(caplog: pytest.Log
         pytest.param({"tenants": [{"name": "a", "fairWithin": KEY}]}, id="as-a-choice"),
         pytest.param({"tenants": [{"name": "a", "group": KEY}]}, id="as-a-group"),
         pytest.param({"queue": {"timeout": KEY[:16]}}, id="as-a-duration"),
-        pytest.param({"engine": {"kind": "TGI", "apiKeySecretRef": KEY}}, id="in-a-field-not-supported-yet"),
+        pytest.param({"engine": {"kind": "TGI", "apiKeySecretRef": KEY}}, id="as-the-engines-key"),
+        pytest.param({"tenants": [{"name": "a", "subjects": [{"source": KEY, "value": KEY}]}]}, id="as-a-subject"),
+        pytest.param({"identity": {"sources": [GATEWAY | {"type": KEY}]}}, id="as-a-type"),
+        pytest.param(
+            {"identity": {"sources": [GATEWAY | {"header": {"name": f"{KEY}:", "trustedCIDRs": [KEY]}}]}},
+            id="as-a-header-and-a-range",
+        ),
     ],
 )
 def test_a_key_pasted_into_the_policy_is_not_repeated_by_the_error(spec: dict[str, Any]) -> None:

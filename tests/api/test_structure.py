@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from api.policies import SELECTOR, load, policy, refusals
+from fairqueue_api.status import Status
 
 NAME_LINE = "is not a valid name: use a-z, 0-9 and '-', with a letter or digit at both ends"
 NUMBER_LINE = "must be a whole number: write it without quotes and without a fraction"
@@ -20,6 +21,9 @@ def source(**fields: Any) -> dict[str, Any]:
     return {"identity": {"sources": [{"name": "k", "type": "APIKey", "apiKey": {}} | fields]}}
 
 
+GATEWAY = source(type="Header", apiKey=None, header={"trustedCIDRs": ["10.0.0.0/8"]})
+
+
 def test_the_smallest_policy_has_the_defaults_of_v1alpha1() -> None:
     loaded = load(policy())
     assert loaded.model_dump(by_alias=True, exclude={"status"}) == {
@@ -28,15 +32,25 @@ def test_the_smallest_policy_has_the_defaults_of_v1alpha1() -> None:
         "metadata": {"name": "two-teams", "namespace": "default"},
         "spec": {
             "selector": SELECTOR | {"matchExpressions": []},
-            "engine": {"kind": "TGI", "container": None, "port": None},
+            "engine": {"kind": "TGI", "container": None, "port": None, "apiKeySecretRef": None, "listen": None},
             "mode": "Enforce",
             "injection": {"mode": "PortTakeover"},
             "identity": {
                 "onUnidentified": "Reject",
-                "sources": [{"name": "api-key", "type": "APIKey", "apiKey": {"header": "Authorization"}}],
+                "sources": [
+                    {
+                        "name": "api-key",
+                        "type": "APIKey",
+                        "apiKey": {"header": "Authorization"},
+                        "jwt": None,
+                        "serviceAccount": None,
+                        "header": None,
+                    }
+                ],
             },
             "groups": [],
             "tenants": [],
+            "anonymous": None,
             "cost": {
                 "type": "Linear",
                 "inputToken": 1,
@@ -52,9 +66,15 @@ def test_the_smallest_policy_has_the_defaults_of_v1alpha1() -> None:
                 "maxBytes": 67108864,
                 "maxBytesPerTenant": 33554432,
                 "maxBodyBytes": 16777216,
+                "holdHeaders": "5s",
                 "timeout": "60s",
             },
-            "backpressure": {"maxRequests": None, "maxTokens": None, "maxPrefillTokens": None},
+            "backpressure": {
+                "maxRequests": None,
+                "maxTokens": None,
+                "maxPrefillTokens": None,
+                "scrapeInterval": "500ms",
+            },
             "drain": {"timeout": "120s"},
         },
     }
@@ -64,15 +84,25 @@ def test_the_smallest_policy_has_the_defaults_of_v1alpha1() -> None:
     "spec",
     [
         pytest.param({"engine": {"kind": kind, "port": 8080, "container": "engine"}}, id=f"engine-{kind}")
-        for kind in ("TGI", "LlamaCpp", "OpenAI")
+        for kind in ("TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI")
     ]
     + [
         pytest.param({"engine": {"kind": "TGI", "port": 65535}}, id="highest-port"),
-        pytest.param({"mode": "Enforce"}, id="mode"),
+        pytest.param({"mode": "Enforce"}, id="enforce"),
+        pytest.param({"mode": "Observe"}, id="observe"),
+        pytest.param({"engine": {"kind": "TGI", "apiKeySecretRef": {"name": "e", "key": "k"}}}, id="engine-key"),
+        pytest.param({"engine": {"kind": "TGI", "listen": {"hostEnv": "HOST", "portArg": "--port"}}}, id="listen"),
+        pytest.param({"engine": {"kind": "TGI", "listen": {"hostArg": "-h", "portEnv": "PORT"}}}, id="listen-again"),
+        pytest.param({"anonymous": {}}, id="anonymous"),
+        pytest.param({"anonymous": {"weight": 3, "perIdentity": False, "limits": {}}}, id="anonymous-in-full"),
+        pytest.param(GATEWAY, id="header-source"),
+        pytest.param(GATEWAY | tenant(subjects=[{"source": "k", "value": "team a"}]), id="subjects"),
+        pytest.param(tenant(fairWithin="User"), id="fair-within-user"),
+        pytest.param({"queue": {"holdHeaders": "0s"}, "backpressure": {"scrapeInterval": "1m"}}, id="intervals"),
         pytest.param({"injection": {"mode": "SidecarOnly"}}, id="injection"),
         pytest.param(source(apiKey={"header": "x-api-key"}), id="header"),
         pytest.param(tenant(fairWithin="None", weight=10000), id="fair-within-none"),
-        pytest.param(tenant(limits={"maxInFlight": 1, "maxQueued": 0}), id="limits"),
+        pytest.param(tenant(limits={"maxInFlight": 1, "maxQueued": 0, "tokensPerMinute": 1}), id="limits"),
         pytest.param({"cost": {"type": "Quadratic", "quadratic": {"inputOutputPerMillion": 5}}}, id="quadratic"),
         pytest.param({"cost": {"inputToken": 0, "prediction": "None", "cachedInputPercent": 0}}, id="cost-minima"),
         pytest.param({"queue": {"maxBytes": 1048576, "maxBodyBytes": 1024, "timeout": "1h"}}, id="queue-bounds"),
@@ -106,7 +136,46 @@ def test_a_well_formed_field_is_accepted(spec: dict[str, Any]) -> None:
         ({"engine": {}}, "spec.engine.kind: is missing: add it"),
         (
             {"engine": {"kind": "tgi"}},
-            "spec.engine.kind: is not one of the values it can have: use TGI, LlamaCpp or OpenAI",
+            "spec.engine.kind: is not one of the values it can have: use TGI, VLLM, SGLang, LlamaCpp or OpenAI",
+        ),
+        (
+            {"engine": {"kind": "TGI", "apiKeySecretRef": {"name": "e"}}},
+            "spec.engine.apiKeySecretRef.key: is missing: add it",
+        ),
+        (
+            {"engine": {"kind": "TGI", "listen": {"hostEnv": "H" * 129}}},
+            "spec.engine.listen.hostEnv: is longer than 128 characters: shorten it",
+        ),
+        (
+            {"mode": "Watch"},
+            "spec.mode: is not one of the values it can have: use Enforce or Observe",
+        ),
+        (
+            {"anonymous": {"perIdentity": "yes"}},
+            "spec.anonymous.perIdentity: must be true or false: write it without quotes",
+        ),
+        ({"anonymous": {"weight": 0}}, "spec.anonymous.weight: must be at least 1: raise it"),
+        (
+            source(type="Header", header={"trustedCIDRs": []}),
+            "spec.identity.sources[0].header.trustedCIDRs: must have at least 1 entry: add one",
+        ),
+        (source(type="Header", header={}), "spec.identity.sources[0].header.trustedCIDRs: is missing: add it"),
+        (
+            source(type="JWT", jwt={"issuer": "http://a", "audiences": ["a"], "tenantClaim": "t"}),
+            "spec.identity.sources[0].jwt.issuer: must begin with https://: write the whole address",
+        ),
+        (
+            source(type="oidc"),
+            "spec.identity.sources[0].type: is not one of the values it can have: "
+            "use APIKey, JWT, ServiceAccount or Header",
+        ),
+        (
+            tenant(subjects=[{"source": "k", "value": ""}]),
+            "spec.tenants[0].subjects[0].value: must not be empty: write a value",
+        ),
+        (
+            tenant(limits={"tokensPerMinute": 0}),
+            "spec.tenants[0].limits.tokensPerMinute: must be at least 1: raise it",
         ),
         ({"engine": {"kind": "TGI", "port": 0}}, "spec.engine.port: must be at least 1: raise it"),
         ({"engine": {"kind": "TGI", "port": 65536}}, "spec.engine.port: must be at most 65535: lower it"),
@@ -174,49 +243,6 @@ def test_an_ill_formed_field_is_refused_with_its_path_and_the_fix(spec: dict[str
 @pytest.mark.parametrize(
     ("spec", "line"),
     [
-        (
-            {"engine": {"kind": "TGI", "apiKeySecretRef": {}}},
-            "spec.engine.apiKeySecretRef is not supported yet: remove it",
-        ),
-        ({"engine": {"kind": "TGI", "listen": {}}}, "spec.engine.listen is not supported yet: remove it"),
-        ({"anonymous": {}}, "spec.anonymous is not supported yet: remove it"),
-        ({"anonymous": None}, "spec.anonymous is not supported yet: remove it"),
-        (source(header={}), "spec.identity.sources[0].header is not supported yet: remove it"),
-        (source(jwt={}), "spec.identity.sources[0].jwt is not supported yet: remove it"),
-        (source(serviceAccount={}), "spec.identity.sources[0].serviceAccount is not supported yet: remove it"),
-        ({"queue": {"holdHeaders": "5s"}}, "spec.queue.holdHeaders is not supported yet: remove it"),
-        (tenant(subjects=[]), "spec.tenants[0].subjects is not supported yet: remove it"),
-        (
-            tenant(limits={"tokensPerMinute": 1}),
-            "spec.tenants[0].limits.tokensPerMinute is not supported yet: remove it",
-        ),
-        (
-            {"backpressure": {"scrapeInterval": "1s"}},
-            "spec.backpressure.scrapeInterval is not supported yet: remove it",
-        ),
-        ({"mode": "Observe"}, "spec.mode: Observe is not supported yet: use Enforce"),
-        ({"engine": {"kind": "VLLM"}}, "spec.engine.kind: VLLM is not supported yet: use TGI, LlamaCpp or OpenAI"),
-        ({"engine": {"kind": "SGLang"}}, "spec.engine.kind: SGLang is not supported yet: use TGI, LlamaCpp or OpenAI"),
-        (
-            {"identity": {"onUnidentified": "Anonymous"}},
-            "spec.identity.onUnidentified: Anonymous is not supported yet: use Reject",
-        ),
-        (source(type="JWT"), "spec.identity.sources[0].type: JWT is not supported yet: use APIKey"),
-        (
-            source(type="ServiceAccount"),
-            "spec.identity.sources[0].type: ServiceAccount is not supported yet: use APIKey",
-        ),
-        (source(type="Header"), "spec.identity.sources[0].type: Header is not supported yet: use APIKey"),
-        (tenant(fairWithin="User"), "spec.tenants[0].fairWithin: User is not supported yet: use None"),
-    ],
-)
-def test_what_this_version_would_not_act_on_is_refused_by_name(spec: dict[str, Any], line: str) -> None:
-    assert refusals(policy(**spec)) == [f"policy.yaml: {line}"]
-
-
-@pytest.mark.parametrize(
-    ("spec", "line"),
-    [
         ({"tenats": []}, "spec.tenats: unknown field: did you mean tenants?"),
         (tenant(wieght=1), "spec.tenants[0].wieght: unknown field: did you mean weight?"),
         (tenant(wieght=None), "spec.tenants[0].wieght: unknown field: did you mean weight?"),
@@ -249,7 +275,7 @@ def test_a_misspelt_field_comes_before_the_field_that_is_missing_for_it() -> Non
         ),
         ({"kind": "Deployment", "data": 1}, ["kind: must be FairnessPolicy: write kind: FairnessPolicy"]),
         ({"metadata": {}}, ["metadata.name: is missing: add it"]),
-        ({"metadata": {"name": "a" * 53}}, ["metadata.name: is longer than 52 characters: shorten it"]),
+        ({"metadata": {"name": "a" * 254}}, ["metadata.name: is longer than 253 characters: shorten it"]),
         (
             {"metadata": {"name": "A"}},
             ["metadata.name: is not a valid name: use a-z, 0-9, '.' and '-', with a letter or digit at both ends"],
@@ -265,8 +291,25 @@ def test_what_surrounds_the_spec_is_checked(changes: dict[str, Any], lines: list
 
 def test_other_metadata_and_the_status_are_passed_over() -> None:
     metadata = {"name": "a.b", "namespace": "llm", "uid": "1", "labels": {}, "managedFields": []}
-    loaded = load(policy() | {"metadata": metadata, "status": {"tenants": 2}})
-    assert (loaded.metadata.name, loaded.metadata.namespace) == ("a.b", "llm")
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "reason": "Programmed",
+        "message": "all pods are current",
+    }
+    status = {
+        "observedGeneration": 1,
+        "configRevision": "0" * 64,
+        "tenants": 2,
+        "pods": {"matched": 3, "unlabelled": 1, "injected": 2, "current": 2},
+        "conditions": [condition],
+    }
+    assert Status.model_validate(status).conditions[0].reason == "Programmed"
+    for written in (status, status | {"later": {}}):
+        loaded = load(policy() | {"metadata": metadata, "status": written})
+        assert (loaded.metadata.name, loaded.metadata.namespace) == ("a.b", "llm")
 
 
 def test_a_resource_without_kind_and_version_says_so_for_both() -> None:

@@ -17,6 +17,16 @@ ROUTES = [
     ("LlamaCpp", "/completion"),
     ("LlamaCpp", "/v1/completions"),
     ("LlamaCpp", "/v1/chat/completions"),
+    ("LlamaCpp", "/v1/messages"),
+    ("LlamaCpp", "/v1/embeddings"),
+    ("LlamaCpp", "/v1/responses"),
+    ("VLLM", "/v1/completions"),
+    ("VLLM", "/v1/chat/completions"),
+    ("VLLM", "/v1/messages"),
+    ("VLLM", "/v1/embeddings"),
+    ("SGLang", "/generate"),
+    ("SGLang", "/v1/completions"),
+    ("SGLang", "/v1/chat/completions"),
     ("OpenAI", "/v1/completions"),
     ("OpenAI", "/v1/chat/completions"),
 ]
@@ -57,6 +67,12 @@ def test_fields_that_steer_the_engine_are_dropped(kind: str, path: str) -> None:
         "bootstrap_host": "h",
         "bootstrap_room": 1,
         "id_slot": 0,
+        "request_id": "r",
+        "routed_dp_rank": 0,
+        "session_id": "s",
+        "session_params": {"id": "s"},
+        "conversation_id": "c",
+        "http_worker_ipc": "ipc://x",
     }
     assert sent(kind, path, {"prompt": "x", **steering}) == {"prompt": "x"}
     assert sent(kind, path, b'{"prior\\u0069ty":1}') == {}
@@ -74,7 +90,7 @@ def test_fields_that_steer_the_engine_are_dropped(kind: str, path: str) -> None:
         (b"null", "must be a JSON object"),
         (b'"x"', "must be a JSON object"),
         (b'{"\xff":1}', "not valid UTF-8"),
-        (b'{"a":' + b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 40_000, "nested too deeply"),
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused(kind: str, path: str, body: bytes, message: str) -> None:
@@ -127,6 +143,7 @@ def test_the_stream_field_means_nothing_on_the_other_native_routes() -> None:
 
 
 WANTED = {"include_usage": True}
+LIVE = {"include_usage": True, "continuous_usage_stats": True}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +161,15 @@ WANTED = {"include_usage": True}
         ("OpenAI", {"continuous_usage_stats": True}, {"continuous_usage_stats": True, **WANTED}),
         ("OpenAI", {"include_usage": "true"}, {"include_usage": "true"}),
         ("OpenAI", [], []),
+        ("VLLM", ..., LIVE),
+        ("VLLM", None, LIVE),
+        ("VLLM", {"include_usage": False}, LIVE),
+        ("VLLM", {"include_usage": "yes", "x": 1}, {"include_usage": "yes", "x": 1, "continuous_usage_stats": True}),
+        ("VLLM", {"include_usage": "perhaps"}, {"include_usage": "perhaps"}),
+        ("VLLM", "x", "x"),
+        ("SGLang", ..., LIVE),
+        ("SGLang", {"continuous_usage_stats": 1}, {"continuous_usage_stats": 1, "include_usage": True}),
+        ("SGLang", LIVE, LIVE),
     ],
 )
 def test_usage_of_a_chat_stream_is_asked_for(kind: str, options: Any, expected: Any) -> None:
@@ -156,6 +182,8 @@ def test_nothing_is_asked_for_where_usage_comes_unasked() -> None:
     plain = {"messages": [], "stream": False}
     assert sent("TGI", "/v1/chat/completions", plain) == plain
     assert sent("OpenAI", "/v1/chat/completions", plain) == plain
+    assert sent("VLLM", "/v1/chat/completions", plain) == plain
+    assert sent("SGLang", "/v1/chat/completions", plain) == plain
     assert sent("LlamaCpp", "/v1/chat/completions", plain) == plain
     stream = {"prompt": "x", "stream": True}
     assert sent("TGI", "/v1/completions", stream) == stream
@@ -171,13 +199,27 @@ def test_llamacpp_streams_are_asked_for_timings(path: str, asked: Any, expected:
 
 @pytest.mark.parametrize(
     ("value", "lax", "strict"),
-    [(True, True, True), (False, False, False), ("true", True, False), (1, True, False), ("no", False, False)],
+    [
+        (True, True, True),
+        (False, False, False),
+        ("true", True, False),
+        ("YES", True, False),
+        (1, True, False),
+        (1.0, True, False),
+        ("no", False, False),
+        ({}, False, False),
+    ],
 )
 def test_stream_is_read_as_the_engine_reads_it(value: Any, lax: bool, strict: bool) -> None:
     body = {"prompt": "x", "stream": value}
-    assert parse("OpenAI", "/v1/completions", body).stream is lax
+    for kind in ("OpenAI", "VLLM", "SGLang"):
+        assert parse(kind, "/v1/completions", body).stream is lax
     assert parse("TGI", "/v1/completions", body).stream is strict
     assert parse("LlamaCpp", "/v1/completions", body).stream is strict
+
+
+def test_a_stream_that_is_asked_for_in_escapes_is_a_stream() -> None:
+    assert parse("VLLM", "/v1/completions", b'{"stream":"\\u0074rue"}').stream
 
 
 def _client_requests() -> list[Any]:

@@ -10,14 +10,26 @@ from fairqueue_proxy.metering import (
     ErrorKind,
     EventSplitter,
     LlamaNativeMeter,
+    MessagesMeter,
     Meter,
     OpenAiMeter,
+    OtherMeter,
+    ResponsesMeter,
+    SglangNativeMeter,
     TgiChatMeter,
     TgiNativeMeter,
 )
 
-NATIVE = [Api.TGI_GENERATE, Api.TGI_STREAM, Api.TGI_ROOT]
-OPENAI = [Api.CHAT, Api.COMPLETIONS, None]
+NATIVE = [Api.TGI_GENERATE, Api.TGI_STREAM, Api.TGI_ROOT, Api.TGI_VERTEX, Api.TGI_INVOCATIONS]
+OPENAI = [
+    Api.CHAT,
+    Api.COMPLETIONS,
+    Api.EMBEDDINGS,
+    Api.INVOCATIONS,
+    Api.SGLANG_GENERATE,
+    Api.OTHER,
+    None,
+]
 FULL: dict[str, Any] = {"status": 429, "code": "tenant_queue_full", "message": "team-a has 20 requests waiting"}
 
 
@@ -43,6 +55,36 @@ def test_openai_routes_have_a_message_that_openai_and_an_error_type_that_hub_cli
         "reason": "tenant_queue_full",
     }
     assert body["error_type"] == "overloaded"
+
+
+def test_messages_have_anthropics_shape() -> None:
+    body = _body(Api.MESSAGES)
+    assert body["type"] == "error"
+    assert body["error"]["type"] == "rate_limit_error"
+    assert body["error"]["message"] == FULL["message"]
+    assert _body(Api.MESSAGES, status=503)["error"]["type"] == "overloaded_error"
+    assert _body(Api.MESSAGES, status=502)["error"]["type"] == "api_error"
+
+
+def test_responses_have_openais_shape_and_its_own_event() -> None:
+    assert _body(Api.RESPONSES) == _body(Api.CHAT)
+    name, _, data = error_event(Api.RESPONSES, **FULL).partition(b"\n")
+    assert name == b"event: error"
+    event = json.loads(data.removeprefix(b"data: "))
+    assert (event["type"], event["code"], event["message"]) == ("error", "tenant_queue_full", FULL["message"])
+    # OpenAI's client raises for this one.
+    assert event["error"]["message"] == FULL["message"]
+
+
+def test_an_error_event_of_messages_is_named() -> None:
+    event = error_event(Api.MESSAGES, **FULL)
+    assert event == b"event: error\ndata: " + refusal_body(Api.MESSAGES, **FULL)[1] + b"\n\n"
+
+
+def test_every_shape_is_spoken() -> None:
+    for api in Api:
+        assert json.loads(refusal_body(api, **FULL)[1])
+        assert error_event(api, **FULL).endswith(b"\n\n")
 
 
 def test_llamacpp_native_route_has_its_error_object() -> None:
@@ -83,6 +125,10 @@ def test_the_error_event_carries_the_body_and_openai_streams_end_with_done(api: 
         (Api.CHAT, TgiChatMeter()),
         (Api.COMPLETIONS, OpenAiMeter()),
         (Api.LLAMA_COMPLETION, LlamaNativeMeter()),
+        (Api.RESPONSES, ResponsesMeter()),
+        (Api.MESSAGES, MessagesMeter()),
+        (Api.SGLANG_GENERATE, SglangNativeMeter()),
+        (Api.OTHER, OtherMeter()),
     ],
 )
 def test_a_proxy_in_front_of_this_one_reads_the_refusal_as_an_overload(api: Api, meter: Meter) -> None:

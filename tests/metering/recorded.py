@@ -12,7 +12,7 @@ from fairqueue_proxy.engines import Call, engine_for
 from fairqueue_proxy.metering import EventSplitter, Meter, Usage
 
 DATA = Path(__file__).parent.parent / "data"
-KINDS = {"tgi": "TGI", "llamacpp": "LlamaCpp"}
+KINDS = {"tgi": "TGI", "llamacpp": "LlamaCpp", "vllm": "VLLM"}
 
 _LEFT_OUT = re.compile(r"\.\.\. (\d+) chunks left out \.\.\.")
 _LEFT_OUT_INDEX = re.compile(r"\.\.\. index (\d+) text \S+ \.\.\.")
@@ -66,7 +66,7 @@ def replay(exchange: Exchange, meter: Meter, *, cuts: random.Random | None = Non
         return meter.body(exchange.reply)
     splitter = EventSplitter()
     events = [event for chunk in _cut(exchange, cuts) for event in splitter.feed(chunk)]
-    return b"".join(meter.event(event) for event in events) + splitter.flush()
+    return b"".join(meter.event(event) for event in events) + splitter.flush() + meter.rest()
 
 
 def usage_of(exchange: Exchange, request: bytes | None = None) -> Usage:

@@ -76,8 +76,11 @@ COUNTED_ELSEWHERE = {
     "03-stream-decoder-input-details",
     "13-chat-tools-cut-plain",
     "13-chat-tools-no-tool-lengths-plain",
+    "14-invocations-chat-stream",
+    "14-invocations-native",
     "14-long-1500-plain",
     "14-long-requeue",
+    "14-vertex",
 }
 
 

@@ -7,24 +7,40 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairqueue_proxy.metering import (
+    InputOnlyMeter,
     LlamaNativeMeter,
     LlamaOpenAiMeter,
+    MessagesMeter,
     Meter,
     OpaquePiece,
     OpenAiMeter,
+    OtherMeter,
+    ResponsesMeter,
+    SglangMeter,
+    SglangNativeMeter,
     TgiChatMeter,
     TgiCompletionsMeter,
     TgiNativeMeter,
+    TgiVertexMeter,
+    VllmMeter,
 )
-from metering.recorded import exchange
+from metering.recorded import Exchange, exchange
+from metering.stand_ins import STAND_INS
 
 METERS: dict[str, Callable[[], Meter]] = {
     "tgi native": lambda: TgiNativeMeter(best_of=2, strip_details=True),
     "tgi chat": lambda: TgiChatMeter(strip_usage=True),
     "tgi completions": lambda: TgiCompletionsMeter(prompts=2),
     "llama openai": lambda: LlamaOpenAiMeter(prompts=2, strip_timings=True),
-    "llama native": lambda: LlamaNativeMeter(2),
+    "llama native": lambda: LlamaNativeMeter(2, strip_fields=("index", "timings")),
     "openai": lambda: OpenAiMeter(strip_usage=True),
+    "vllm": lambda: VllmMeter(sequences=2, strip_chunks=True, strip_end=False),
+    "sglang": lambda: SglangMeter(sequences=2, strip_chunks=True, strip_end=True, null_usage=True),
+    "sglang native": lambda: SglangNativeMeter(2),
+    "responses": lambda: ResponsesMeter(strip_timings=True),
+    "messages": MessagesMeter,
+    "input only": InputOnlyMeter,
+    "vertex": TgiVertexMeter,
 }
 RECORDED = {
     "tgi native": ("tgi", "03-stream-details"),
@@ -33,6 +49,13 @@ RECORDED = {
     "llama openai": ("llamacpp", "02-completions-stream-two-prompts"),
     "llama native": ("llamacpp", "03-native-stream-two-prompts"),
     "openai": ("llamacpp", "01-chat-stream-usage"),
+    "vllm": ("vllm", "02-completions-stream-n2"),
+    "sglang": ("stand-in", "sglang completions"),
+    "sglang native": ("stand-in", "sglang native"),
+    "responses": ("llamacpp", "04-responses-stream-timings"),
+    "messages": ("vllm", "03-ngram-messages-stream"),
+    "input only": ("vllm", "02-completions-stream-n2"),
+    "vertex": ("vllm", "02-completions-stream-n2"),
 }
 PLAIN = {
     "tgi native": ("tgi", "01-generate-best-of"),
@@ -41,6 +64,13 @@ PLAIN = {
     "llama openai": ("llamacpp", "01-chat-plain-n2"),
     "llama native": ("llamacpp", "03-native-plain"),
     "openai": ("llamacpp", "01-chat-plain"),
+    "vllm": ("vllm", "01-chat-plain-n2"),
+    "sglang": ("stand-in", "sglang chat plain"),
+    "sglang native": ("stand-in", "sglang native plain"),
+    "responses": ("llamacpp", "04-responses-plain"),
+    "messages": ("llamacpp", "04-messages-plain"),
+    "input only": ("stand-in", "rerank"),
+    "vertex": ("tgi", "14-vertex"),
 }
 
 few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,6 +81,15 @@ mutations = st.lists(
     min_size=1,
     max_size=3,
 )
+
+
+def _exchange(engine: str, case: str) -> Exchange:
+    return STAND_INS[case].exchange(engine, "/") if engine == "stand-in" else exchange(engine, case)
+
+
+def _events(name: str) -> list[bytes]:
+    """The events of a recorded stream, or of several HTTP chunks of it."""
+    return [event + b"\n\n" for event in _exchange(*RECORDED[name]).reply.split(b"\n\n")[:-1]]
 
 
 def _mutated(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
@@ -73,7 +112,7 @@ def _check(meter: Meter, given_bytes: bytes, returned: bytes, malformed_before: 
 @given(data=st.data(), changes=mutations)
 @few_examples
 def test_damaged_events_never_raise(name: str, data: st.DataObject, changes: list[tuple[int, int, bytes]]) -> None:
-    chunks = exchange(*RECORDED[name]).chunks
+    chunks = _events(name)
     meter = METERS[name]()
     for chunk in [*data.draw(st.lists(st.sampled_from(chunks), max_size=4)), _mutated(chunks[-2], changes)]:
         malformed = meter.usage.malformed_events
@@ -84,7 +123,7 @@ def test_damaged_events_never_raise(name: str, data: st.DataObject, changes: lis
 @given(changes=mutations, status=st.sampled_from([200, 424, 500]))
 @few_examples
 def test_damaged_plain_replies_never_raise(name: str, changes: list[tuple[int, int, bytes]], status: int) -> None:
-    recorded = exchange(*PLAIN[name])
+    recorded = _exchange(*PLAIN[name])
     body = _mutated(recorded.reply, changes)
     meter = METERS[name]()
     meter.head(status, recorded.headers)
@@ -133,9 +172,19 @@ def test_an_event_that_cannot_be_rewritten_is_passed_on_uncounted() -> None:
 @pytest.mark.parametrize("name", METERS)
 def test_opaque_pieces_comments_and_null_events_are_not_looked_into(name: str) -> None:
     meter = METERS[name]()
-    piece = OpaquePiece(exchange(*RECORDED[name]).chunks[1])
+    piece = OpaquePiece(_events(name)[1])
     assert meter.event(piece) == piece
     assert meter.usage.malformed_events == 1
     for event in (b":\n\n", b"data: null\n\n", b"event: ping\n\n", b"data: [DONE]\n\n"):
         assert meter.event(event) == event
     assert (meter.usage.malformed_events, meter.usage.output_tokens) == (1, 0)
+
+
+@given(data=st.binary(max_size=80), is_event=st.booleans())
+@few_examples
+def test_an_unknown_route_may_reply_with_anything(data: bytes, is_event: bool) -> None:
+    meter = OtherMeter()
+    given_bytes = b"data: " + data + b"\n\n" if is_event else data
+    assert meter.event(given_bytes) == given_bytes
+    assert meter.body(given_bytes) == given_bytes
+    assert meter.usage.malformed_events <= 1

@@ -2,11 +2,11 @@
 
 import json
 import random
-from typing import Any
 
 import pytest
 
 from fairqueue_proxy.metering import TgiChatMeter
+from metering.normalised import normalised
 from metering.recorded import exchange, replay
 
 
@@ -46,7 +46,7 @@ def test_tgi_usage_chunk_that_the_client_did_not_want_is_dropped() -> None:
     asked, not_asked = exchange("tgi", "04-chat-stream-usage"), exchange("tgi", "04-chat-stream")
     meter = asked.call(not_asked.request).meter()
     passed_on = replay(asked, meter, cuts=random.Random(2))
-    assert _without_ids(passed_on) == _without_ids(not_asked.reply)
+    assert normalised(passed_on) == normalised(not_asked.reply)
     # TGI puts a null usage into every chunk, asked or not.
     assert passed_on.count(b'"usage":null') == 4
     assert meter.usage.prompt_tokens == 20
@@ -65,14 +65,14 @@ def test_llamacpp_timings_that_the_client_did_not_want_are_taken_out_but_for_the
     meter = asked.call(not_asked.request).meter()
     passed_on = replay(asked, meter, cuts=random.Random(3))
     assert passed_on != asked.reply
-    assert _without_ids(passed_on) == _without_ids(not_asked.reply)
+    assert normalised(passed_on) == normalised(not_asked.reply)
     assert meter.usage.counted_tokens == 12
 
 
 def test_llamacpp_usage_that_the_client_wanted_stays_with_its_timings() -> None:
     asked, wanted = exchange("llamacpp", "01-chat-stream-timings-usage"), exchange("llamacpp", "01-chat-stream-usage")
     meter = asked.call(wanted.request).meter()
-    assert _without_ids(replay(asked, meter)) == _without_ids(wanted.reply)
+    assert normalised(replay(asked, meter)) == normalised(wanted.reply)
 
 
 def test_everything_around_a_replaced_value_keeps_its_bytes() -> None:
@@ -82,23 +82,57 @@ def test_everything_around_a_replaced_value_keeps_its_bytes() -> None:
     assert meter.event(b'data:{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n') == b""
 
 
-def _without_ids(stream: bytes) -> list[Any]:
-    """The events with what differs between two runs of the same request set to its type."""
-    return [_typed(json.loads(data)) if data != b"[DONE]" else "[DONE]" for data in _data(stream)]
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ("01-chat-stream-continuous-usage", "01-chat-stream"),
+        ("01-chat-stream-continuous-usage", "01-chat-stream-usage-false"),
+        ("01-chat-stream-continuous-usage", "01-chat-stream-continuous-usage-only"),
+        ("01-chat-stream-continuous-usage", "01-chat-stream-usage"),
+        ("02-completions-stream-continuous-usage", "02-completions-stream"),
+        ("02-completions-stream-continuous-usage", "02-completions-stream-usage"),
+    ],
+)
+def test_vllm_usage_that_the_client_did_not_want_leaves_no_trace(asked: str, wanted: str) -> None:
+    with_usage, alone = exchange("vllm", asked), exchange("vllm", wanted)
+    for seed in range(3):
+        meter = with_usage.call(alone.request).meter()
+        assert normalised(replay(with_usage, meter, cuts=random.Random(seed))) == normalised(alone.reply)
+        assert meter.usage.output_tokens == meter.usage.counted_tokens == 8
 
 
-def _data(stream: bytes) -> list[bytes]:
-    return [event.removeprefix(b"data: ") for event in stream.split(b"\n\n") if event]
+@pytest.mark.parametrize("case", ["01-chat-stream-continuous-usage", "03-ngram-completions-stream"])
+def test_vllm_usage_that_the_client_wanted_stays_byte_for_byte(case: str) -> None:
+    recorded = exchange("vllm", case)
+    assert replay(recorded, recorded.call().meter(), cuts=random.Random(4)) == recorded.reply
 
 
-def _typed(chunk: dict[str, Any]) -> dict[str, Any]:
-    varying = {"id", "created", "timings", "usage"}
-    typed = {name: _shape(value) if name in varying else value for name, value in chunk.items()}
-    assert list(typed) == list(chunk)
-    return typed
+def test_llamacpp_timings_of_responses_are_taken_out_of_the_deltas_only() -> None:
+    asked, alone = exchange("llamacpp", "04-responses-stream-timings"), exchange("llamacpp", "04-responses-stream")
+    passed_on = replay(asked, asked.call(alone.request).meter(), cuts=random.Random(5))
+    assert normalised(passed_on) == normalised(alone.reply)
+    assert passed_on.count(b'"timings"') == 1
 
 
-def _shape(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _shape(each) for name, each in value.items()}
-    return None if value is None else "number" if isinstance(value, (int, float)) else "text"
+@pytest.mark.parametrize("results", [1, 2])
+def test_fields_of_a_llamacpp_result_that_the_client_did_not_select_are_taken_out(results: int) -> None:
+    recorded = exchange("llamacpp", "03-native-plain")
+    whole = json.loads(recorded.reply)
+    request = json.dumps({"prompt": "x", "response_fields": ["content", "stop"]}).encode()
+    call = recorded.call(request)
+    shown = {name: whole[name] for name in json.loads(call.body)["response_fields"]}
+    meter = call.meter()
+    meter.head(200, {})
+    kept = json.loads(meter.body(json.dumps(shown if results == 1 else [shown] * results).encode()))
+    expected = {"content": whole["content"], "stop": True}
+    assert kept == (expected if results == 1 else [expected] * results)
+    assert meter.usage.output_tokens == 8 * results
+
+
+def test_the_last_event_of_a_llamacpp_stream_shows_the_selected_fields_only() -> None:
+    meter = exchange("llamacpp", "03-native-stream").call(b'{"prompt":"x","response_fields":["content"]}').meter()
+    running = b'data: {"index":0,"content":"a","stop":false,"tokens_predicted":1,"tokens_evaluated":5}\n\n'
+    assert meter.event(running) == running
+    last = b'data: {"content":"","index":0,"stop":true,"tokens_predicted":2,"tokens_evaluated":5}\n\n'
+    assert meter.event(last) == b'data: {"content":""}\n\n'
+    assert (meter.usage.output_tokens, meter.usage.final) == (2, True)

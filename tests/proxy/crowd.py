@@ -1,6 +1,7 @@
 """Several clients at once, each with one request, in front of an engine that the test plays."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,6 +23,7 @@ class Crowd:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.tasks: dict[str, asyncio.Task[Reply]] = {}
+        self._clients: dict[str, RawClient] = {}
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> "Crowd":
@@ -33,10 +35,21 @@ class Crowd:
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         await self._exit.aclose()
 
-    async def join(self, name: str, tenant: str, body: object = None, path: str = "/generate") -> None:
+    async def join(
+        self,
+        name: str,
+        tenant: str | None = None,
+        body: object = None,
+        path: str = "/generate",
+        *,
+        headers: Mapping[str, str] | None = None,
+        source: str | None = None,
+    ) -> None:
         """Sends a request; returns when the proxy has queued, let in or answered it."""
-        client = await self._exit.enter_async_context(RawClient(self.stack.data))
-        data = request(path, generate() if body is None else body, tenant=tenant, headers={"x-request-id": name})
+        client = await self._exit.enter_async_context(RawClient(self.stack.data, source=source))
+        fields = {"x-request-id": name, **(headers or {})}
+        data = request(path, generate() if body is None else body, tenant=tenant, headers=fields)
+        self._clients[name] = client
         self.tasks[name] = asyncio.create_task(client.ask(data))
         async with asyncio.timeout(5):
             # Nothing tells when the proxy has read a request.
@@ -46,6 +59,11 @@ class Crowd:
     async def status(self, name: str) -> int:
         async with asyncio.timeout(5):
             return (await self.tasks[name]).status
+
+    def hang_up(self, name: str) -> None:
+        """This one waits no longer."""
+        self.tasks[name].cancel()
+        self._clients[name].close()
 
     def refused(self) -> dict[str, int]:
         return {name: task.result().status for name, task in self.tasks.items() if task.done()}

@@ -19,7 +19,11 @@ class Desk:
     def __init__(self, *tenants: str, places: int = 1) -> None:
         self.clock = FakeClock()
         self.entitlement = Entitlement(self.clock)
-        scheduler = Scheduler(clock=self.clock, before_activity=self.entitlement.before_activity)
+        scheduler = Scheduler(
+            clock=self.clock,
+            before_activity=self.entitlement.before_activity,
+            after_removal=self.entitlement.after_removal,
+        )
         self.tenants = {name: Tenant(name, scheduler.add_node(name)) for name in tenants}
         self.dispatcher = Dispatcher(
             scheduler,
@@ -29,18 +33,24 @@ class Desk:
             random.Random(1),
         )
 
+    def receiving(self, tenant: str, name: str = "", size_bytes: int = 0) -> Job:
+        """A request whose body is still coming."""
+        job = Job(name, self.tenants[tenant], self.clock())
+        self.dispatcher.receive(job, size_bytes)
+        return job
+
     def submit(self, tenant: str, name: str = "") -> Job:
         """A request of one prompt token that may have ten more."""
-        job = Job(name, self.tenants[tenant], self.clock())
+        job = self.receiving(tenant, name)
         job.request = Request(job.tenant.node, prompt_tokens=1, prompt_exact=True, max_output_tokens=10)
-        self.dispatcher.receive(job, 0)
         self.dispatcher.submit(job)
         return job
 
     def finish(self, job: Job) -> None:
         """The engine ends a request that it has, with one token."""
         self.dispatcher.confirm(job)
-        usage = Usage(prompt_tokens=1, output_tokens=1, counted_tokens=1, exact=True, final=True)
+        prompt = job.scheduled.prompt_tokens
+        usage = Usage(prompt_tokens=prompt, output_tokens=1, counted_tokens=1, exact=True, final=True)
         self.dispatcher.settle(job, usage, complete=True)
 
     def queued(self) -> list[str]:

@@ -59,11 +59,13 @@ def request(
 
 
 class RawClient:
-    """One connection to a proxy. Use as an async context manager."""
+    """One connection to a proxy, from `source` if that is given (any of 127.0.0.0/8 will do on loopback). Use as an
+    async context manager."""
 
-    def __init__(self, address: Address, *, receive_buffer_bytes: int | None = None) -> None:
+    def __init__(self, address: Address, *, receive_buffer_bytes: int | None = None, source: str | None = None) -> None:
         self._address = address
         self._receive_buffer_bytes = receive_buffer_bytes
+        self._source = source
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -73,6 +75,8 @@ class RawClient:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
         connection.setblocking(False)
         try:
+            if self._source is not None:
+                connection.bind((self._source, 0))
             await asyncio.get_running_loop().sock_connect(connection, (self._address.host, self._address.port))
             self._reader, self._writer = await asyncio.open_connection(sock=connection, limit=4096)
         except BaseException:
@@ -178,7 +182,7 @@ class RawClient:
         return bytes(body)
 
 
-async def ask(address: Address, data: bytes) -> Reply:
+async def ask(address: Address, data: bytes, *, source: str | None = None) -> Reply:
     """One request on a connection of its own."""
-    async with RawClient(address) as client:
+    async with RawClient(address, source=source) as client:
         return await client.ask(data)

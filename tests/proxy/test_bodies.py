@@ -8,7 +8,8 @@ import pytest
 from fairqueue_sim import RunningEngine
 from proxy.conftest import StartProxy
 from proxy.raw_client import RawClient, ask, request
-from proxy.scripted_engine import ScriptedEngine, json_reply, scripted_engine
+from proxy.samples import sample
+from proxy.scripted_engine import LAST_CHUNK, ScriptedEngine, chunk, json_reply, scripted_engine, tgi_token
 from proxy_stack import bearer
 
 GENERATE = {"inputs": "hello", "parameters": {"max_new_tokens": 2}}
@@ -187,6 +188,49 @@ async def test_a_compressed_body_is_400(start_proxy: StartProxy, engine: Running
     reply = await ask(stack.data, data)
     assert (reply.status, reply.json["error"]["type"]) == (400, "invalid_request_error")
     assert "compress" in reply.json["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/generate", "/tokenize"], ids=["metered", "identified"])
+@pytest.mark.parametrize("coding", ["gzip, chunked", "GZIP,chunked", "deflate, gzip, chunked", "gzip"])
+async def test_a_transfer_coding_other_than_chunked_is_400_and_goes_nowhere(
+    start_proxy: StartProxy, scripted: ScriptedEngine, coding: str, path: str
+) -> None:
+    """The chunks would be sent on unpacked, and read by the engine as if they had been plain."""
+    stack = await start_proxy(scripted.port)
+    head = request(path, tenant="alice", headers={"Content-Length": "", "Transfer-Encoding": coding})
+    async with RawClient(stack.data) as client:
+        client.send(head + chunk(b"{}") + LAST_CHUNK)
+        reply = await client.reply()
+        assert await client.rest() == b""
+    assert reply.status == 400
+    assert b"bad_request" in reply.body
+    assert scripted.unanswered == 0
+
+
+async def test_codings_may_be_spelled_in_any_case(start_proxy: StartProxy, engine: RunningEngine) -> None:
+    stack = await start_proxy(engine.port)
+    body = json.dumps(GENERATE).encode()
+    headers = {"Content-Length": "", "Transfer-Encoding": " Chunked", "Content-Encoding": "Identity"}
+    data = request("/generate", tenant="alice", headers=headers) + chunk(body) + LAST_CHUNK
+    assert (await ask(stack.data, data)).status == 200
+
+
+@pytest.mark.parametrize("content_type", ["Text/Event-Stream", "TEXT/EVENT-STREAM; charset=utf-8"])
+async def test_an_engines_stream_is_one_however_it_is_spelled(
+    start_proxy: StartProxy, scripted: ScriptedEngine, content_type: str
+) -> None:
+    stack = await start_proxy(scripted.port)
+    head = f"HTTP/1.1 200 OK\r\ncontent-TYPE: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    async with RawClient(stack.data) as client:
+        client.send(request("/generate_stream", GENERATE, tenant="alice"))
+        play = await scripted.play()
+        play.write(head + tgi_token("a"))
+        assert (await client.head())[1]["content-type"] == content_type
+        # It comes at once, and is counted as it comes.
+        await client.until(b"\n\n")
+        assert sample(await stack.metrics(), "tokens_total", tenant="alice", kind="output") == 1
+        play.answer(tgi_token("b", last=True) + LAST_CHUNK)
+        await client.until(LAST_CHUNK)
 
 
 async def test_requests_one_behind_the_other_are_answered_in_order(

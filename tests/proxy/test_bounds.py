@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -11,7 +13,8 @@ from fairqueue_sim import RunningEngine
 from proxy.conftest import StartProxy, Until
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
 from proxy.raw_client import RawClient, ask, request
-from proxy.scripted_engine import ScriptedEngine, json_reply
+from proxy.scripted_engine import LAST_CHUNK, ScriptedEngine, chunk, json_reply
+from proxy_stack import Stack
 
 MEBIBYTE = 1 << 20
 
@@ -138,6 +141,78 @@ async def test_a_flood_of_bytes_gives_way_even_while_it_is_still_being_sent(
         assert (reply.status, reply.json["reason"]) == (503, "queue_full")
         assert await serve_in_turn(scripted, play, 1) == ["quiet"]
         assert await crowd.status("quiet") == 200
+
+
+def begin_in_chunks(stack: Stack, tenant: str, content: bytes) -> socket.socket:
+    """A connection on which a body has begun to come whose length nobody knows."""
+    connection = socket.create_connection((stack.data.host, stack.data.port))
+    headers = {"Content-Length": "", "Transfer-Encoding": "chunked"}
+    connection.sendall(request("/generate", tenant=tenant, headers=headers) + chunk(content))
+    return connection
+
+
+async def test_an_eviction_that_meets_the_last_chunk_of_the_evicted_body_is_a_refusal_and_leaves_nothing_behind(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are there in one turn of the loop: the bytes for which alice has to go, and the end of her body."""
+    queue = {"maxBytes": MEBIBYTE, "maxBytesPerTenant": 4 * MEBIBYTE}
+    stack = await start_proxy(scripted.port, queue=queue)
+    assert stack.proxy is not None
+    backlog, loop = stack.proxy.dispatcher.backlog, asyncio.get_running_loop()
+    with caplog.at_level("INFO"), begin_in_chunks(stack, "alice", b'{"inputs": "my secret') as alice:
+        await until(lambda: backlog.held_bytes > 0)
+        alice.sendall(chunk(b"x" * 600_000 + b'"}'))
+        await until(lambda: backlog.held_bytes > 600_000)
+        with begin_in_chunks(stack, "bob", b'{"inputs": "') as bob:
+            bob.sendall(chunk(b"y" * 440_000))
+            await until(lambda: backlog.held_bytes > 1_040_000)
+            bob.sendall(chunk(b"y" * 20_000))
+            alice.sendall(LAST_CHUNK)
+            await until(lambda: backlog.held_bytes < 600_000)
+            alice.setblocking(False)
+            async with asyncio.timeout(5):
+                head, _, body = (await loop.sock_recv(alice, 65_536)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert json.loads(body)["reason"] == "queue_full"
+            assert backlog.queued == 0
+        await until(lambda: not backlog.waits)
+    assert scripted.unanswered == 0
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert "secret" not in caplog.text
+
+
+async def test_who_sends_nothing_is_neither_refused_for_bytes_nor_a_shield_for_who_holds_them(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until
+) -> None:
+    queue = {"maxBytes": MEBIBYTE, "maxBytesPerTenant": 2 * MEBIBYTE}
+    stack = await start_proxy(scripted.port, backpressure=ONE_AT_A_TIME, queue=queue)
+    assert stack.proxy is not None
+    backlog = stack.proxy.dispatcher.backlog
+    async with AsyncExitStack() as exits, Crowd(stack) as crowd:
+        await occupy(crowd, scripted, "bob")
+        await crowd.join("large", "alice", generate("x" * 900_000))
+        # Newer requests of who holds most, of which no byte has come.
+        shields = [await exits.enter_async_context(RawClient(stack.data)) for _ in range(30)]
+        for shield in shields:
+            shield.send(request("/generate", b"", tenant="alice", headers={"Content-Length": "50"}))
+        await until(lambda: len(list(backlog.jobs())) == 31)
+        bob = await exits.enter_async_context(RawClient(stack.data))
+        bob.send(request("/generate", b"", tenant="bob", headers={"Content-Length": "900000"}))
+        bobs_bytes = 0
+        for _ in range(25):
+            bob.send(b" " * 30_000)
+            bobs_bytes += 30_000
+            await until(lambda bytes_sent=bobs_bytes: took_in(stack, "bob") == bytes_sent)  # type: ignore[misc]
+            assert backlog.held_bytes <= MEBIBYTE
+        assert await crowd.status("large") == 503
+        assert len(list(backlog.jobs())) == 31
+    await until(lambda: not backlog.waits)
+
+
+def took_in(stack: Stack, tenant: str) -> int:
+    """Bytes of bodies of a tenant that wait."""
+    assert stack.proxy is not None
+    return sum(job.held_bytes for job in stack.proxy.dispatcher.backlog.jobs() if job.tenant.name == tenant)
 
 
 async def test_who_waits_too_long_gets_504_and_is_told_not_to_try_again(

@@ -151,6 +151,8 @@ async def test_what_cannot_finish_in_the_window_is_refused_at_once_the_newest_of
     refused = [job.refused for job in jobs if job.refused is not None]
     assert len(refused) == 93 - kept
     assert all(isinstance(each, Refused) and each.outcome is Outcome.DRAINING for each in refused)
+    # Each is raised where its request is handled: one and the same would gather the traces of all.
+    assert len(set(map(id, refused))) == len(refused)
     assert not drain.over.is_set()
     await drain.close()
     desk.finish(occupant)
@@ -169,6 +171,36 @@ async def test_nobody_is_refused_who_can_still_finish(start_drain: StartDrain) -
     await drain.close()
 
 
+async def test_the_time_in_which_there_was_nothing_to_do_makes_nobody_hopeless(start_drain: StartDrain) -> None:
+    desk = Desk("alice")
+    drain = start_drain(desk)
+    one_a_second(desk, 20)
+    desk.clock.now_seconds += 3600
+    for number in range(30):
+        desk.submit("alice", f"a{number}")
+    drain.begin()
+    desk.clock.now_seconds += 5
+    await looks()
+    assert len(desk.queued()) == 29
+    await drain.close()
+
+
+async def test_it_goes_on_when_there_is_more_to_refuse_than_there_is_anybody_to_be_refused(
+    start_drain: StartDrain,
+) -> None:
+    """Whatever the count of the queue says: it must not hold up the loop, nor the drain's end."""
+    desk = Desk("alice")
+    drain = start_drain(desk)
+    one_a_second(desk, 20)
+    running = desk.submit("alice")
+    desk.dispatcher.backlog.queued += 1000
+    drain.begin(refuse=True)
+    await looks()
+    assert not drain.over.is_set()
+    desk.finish(running)
+    await soon(drain.over.wait())
+
+
 async def test_nobody_is_hopeless_while_it_is_not_known_how_fast_requests_end(start_drain: StartDrain) -> None:
     desk = Desk("alice")
     drain = start_drain(desk)
@@ -181,15 +213,19 @@ async def test_nobody_is_hopeless_while_it_is_not_known_how_fast_requests_end(st
     await drain.close()
 
 
-async def test_when_the_window_is_over_all_that_wait_are_refused_and_who_comes_too(start_drain: StartDrain) -> None:
+async def test_when_the_window_is_over_all_that_wait_or_still_send_are_refused_and_who_comes_too(
+    start_drain: StartDrain,
+) -> None:
     desk = Desk("alice")
     drain = start_drain(desk)
-    running, waiting = desk.submit("alice"), desk.submit("alice")
+    running, waiting, sending = desk.submit("alice"), desk.submit("alice"), desk.receiving("alice")
     drain.begin()
     desk.clock.now_seconds += WINDOW_SECONDS
     await soon(drain.over.wait())
     assert (running.refused, desk.queued()) == (None, [])
     assert isinstance(waiting.refused, Refused)
+    assert isinstance(sending.refused, Refused)
+    assert waiting.refused is not sending.refused
     with pytest.raises(Refused):
         drain.take()
 

@@ -4,6 +4,9 @@ Constants are set to "never" or "at once" where a phase of the drain is to last 
 """
 
 import asyncio
+import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +16,12 @@ from proxy.conftest import StartProxy, Until
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
 from proxy.raw_client import RawClient, ask, request
 from proxy.samples import sample
-from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, ScriptedEngine, json_reply, tgi_token
-from proxy_stack import Stack
+from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, ScriptedEngine, event, json_reply, tgi_token
+from proxy_stack import Stack, serving_proxy
 
 GENERATE = generate()
+CHAT = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
+SLOW_READERS_BUFFER_BYTES = 4096
 NEVER_SECONDS = 1000.0
 
 
@@ -197,3 +202,81 @@ async def test_a_request_whose_body_is_still_coming_was_taken_and_is_finished(
         assert (await client.reply()).status == 200
         async with asyncio.timeout(5):
             await finishing
+
+
+def outcomes_in(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """The outcome of each request that was logged."""
+    lines = [record.__dict__["fields"] for record in caplog.records if record.name == "fairqueue.requests"]
+    return {line["request_id"]: line["outcome"] for line in lines}
+
+
+async def test_at_the_end_of_its_life_all_that_is_not_finished_is_ended_in_words(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plain reply that has not begun, a stream that has, and a body that is still coming."""
+    stack = await start_proxy(scripted.port, drain={"timeout": "300ms"})
+    assert stack.proxy is not None
+    backlog = stack.proxy.dispatcher.backlog
+
+    def named(name: str, path: str, body: object) -> bytes:
+        return request(path, body, tenant="alice", headers={"x-request-id": name})
+
+    with caplog.at_level("INFO"):
+        async with (
+            RawClient(stack.data) as plain,
+            RawClient(stack.data) as native,
+            RawClient(stack.data) as chat,
+            RawClient(stack.data) as sending,
+        ):
+            plain.send(named("plain", "/generate", GENERATE))
+            await scripted.play()
+            native.send(named("native", "/generate_stream", GENERATE))
+            (await scripted.play()).write(STREAM_HEAD + tgi_token("a"))
+            chat.send(named("chat", "/v1/chat/completions", CHAT))
+            (await scripted.play()).write(STREAM_HEAD + event({"choices": [{"index": 0, "delta": {"content": "a"}}]}))
+            for client in (native, chat):
+                await client.until(b"\r\n\r\n")
+                await client.until(b"\n\n\r\n")
+            held = backlog.held_bytes
+            sending.send(named("sending", "/generate", GENERATE)[:-5])
+            await until(lambda: backlog.held_bytes > held)
+            async with asyncio.timeout(5):
+                await stack.proxy.finish()
+            for client in (plain, sending):
+                reply = await client.reply()
+                assert (reply.status, reply.json["reason"], reply.headers["retry-after"]) == (503, "draining", "1")
+            assert (await native.until(LAST_CHUNK)).count(b'"error_type":"overloaded"') == 1
+            last = await chat.until(LAST_CHUNK)
+            assert last.count(b'"overloaded_error"') == 1
+            assert last.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert outcomes_in(caplog) == dict.fromkeys(["plain", "native", "chat", "sending"], "draining")
+    metrics = await stack.metrics()
+    assert sample(metrics, "requests_total", tenant="alice", outcome="draining") == 4
+    assert sample(metrics, "tokens_total", tenant="alice", kind="output") == 2
+    assert sample(metrics, "in_flight_requests", tenant="alice") == 0
+
+
+async def test_a_finished_reply_goes_out_whole_to_a_slow_reader_before_the_process_ends(
+    scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    whole = {"generated_text": "x" * 3_900_000}
+    tenants = [{"name": "alice"}]
+    async with (
+        serving_proxy(tmp_path, scripted.port, tmp_path / "log", tenants=tenants, drain={"timeout": "20s"}) as stack,
+        RawClient(stack.data, receive_buffer_bytes=SLOW_READERS_BUFFER_BYTES) as client,
+    ):
+        assert stack.process is not None
+        client.send(request("/generate", GENERATE, tenant="alice"))
+        play = await scripted.play()
+        client.stop_reading()
+        play.answer(json_reply(whole))
+        async with asyncio.timeout(5):
+            # It is another process, which tells only who asks it that it has the whole reply.
+            while sample(await stack.metrics(), "in_flight_requests", tenant="alice"):
+                await asyncio.sleep(0.01)
+        stack.process.send_signal(signal.SIGTERM)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stack.process.wait(), 1)
+        client.read_again()
+        assert (await client.reply()).json == whole
+        assert await asyncio.wait_for(stack.process.wait(), 10) == 0

@@ -66,6 +66,38 @@ async def test_while_the_engine_is_down_requests_wait_in_order_uncharged_and_are
 
 
 @pytest.mark.usefixtures("quick_probes")
+async def test_what_was_sent_on_a_connection_that_died_unanswered_when_no_other_can_be_made_waits_at_the_head(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until
+) -> None:
+    """An engine that is restarted between two requests has not begun with the second."""
+    port = scripted.port
+    stack = await start_proxy(port, tenants=[{"name": "alice"}], backpressure={"maxRequests": 1})
+    assert stack.proxy is not None
+    dispatcher = stack.proxy.dispatcher
+    async with RawClient(stack.data) as client, RawClient(stack.data) as second:
+        client.send(request("/generate", GENERATE, tenant="alice"))
+        (await scripted.play()).answer(json_reply({"generated_text": "x"}))
+        assert (await client.reply()).status == 200
+        served = dispatcher.scheduler.root.served
+        client.send(request("/generate_stream", GENERATE, tenant="alice", headers={"x-request-id": "first"}))
+        await scripted.play()
+        second.send(request("/generate", GENERATE, tenant="alice", headers={"x-request-id": "second"}))
+        await until(lambda: dispatcher.backlog.queued == 1)
+        await scripted.stop()
+        await until(lambda: dispatcher.backlog.queued == 2)
+        assert [row["request_id"] for row in (await stack.queue())["queued"]] == ["first", "second"]
+        assert (dispatcher.in_flight, dispatcher.scheduler.root.served) == (0, served)
+        await scripted.start(port)
+        play = await scripted.play()
+        assert play.headers["x-request-id"] == "first"
+        play.answer(STREAM_HEAD + tgi_token("a") + tgi_token("b", last=True) + LAST_CHUNK)
+        assert len((await client.reply()).events) == 2
+        (await scripted.play()).answer(json_reply({"generated_text": "x"}))
+        assert (await second.reply()).status == 200
+    assert sample(await stack.metrics(), "requests_total", tenant="alice", outcome="completed") == 3
+
+
+@pytest.mark.usefixtures("quick_probes")
 async def test_an_engine_that_stays_down_is_503_for_who_waits_and_at_once_for_who_comes(
     start_proxy: StartProxy, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +251,28 @@ async def test_a_plain_reply_cut_short_is_charged_by_the_time_it_took_at_the_eng
     assert 2 <= output <= 11
 
 
+async def test_a_stream_that_dies_before_it_begins_is_charged_no_output(
+    start_proxy: StartProxy, scripted: ScriptedEngine
+) -> None:
+    """All tokens of a stream are seen, so none are made up, however long nothing came."""
+    stack = await start_proxy(scripted.port)
+    async with RawClient(stack.data) as client, RawClient(stack.data) as other:
+        client.send(request("/generate_stream", GENERATE, tenant="alice"))
+        dying = await scripted.play()
+        # Meanwhile the pace of streams is learned.
+        other.send(request("/generate_stream", GENERATE, tenant="bob"))
+        play = await scripted.play()
+        await asyncio.sleep(0.03)
+        play.answer(STREAM_HEAD + tgi_token("a") + tgi_token("b") + tgi_token("c", last=True) + LAST_CHUNK)
+        assert len((await other.reply()).events) == 3
+        await asyncio.sleep(0.1)
+        dying.reset()
+        assert (await client.reply()).status == 502
+    metrics = await stack.metrics()
+    assert sample(metrics, "tokens_total", tenant="alice", kind="output") == 0
+    assert sample(metrics, "requests_total", tenant="alice", outcome="engine_error") == 1
+
+
 async def test_what_the_engine_garbles_goes_through_as_it_is_and_is_counted(
     start_proxy: StartProxy, scripted: ScriptedEngine
 ) -> None:
@@ -266,8 +320,13 @@ async def test_a_plain_reply_that_is_no_json_goes_through_as_it_is(
 @pytest.mark.usefixtures("quick_probes")
 @pytest.mark.parametrize(
     "refusal",
-    [json_reply(OVERLOADED, 429), STREAM_HEAD + event(OVERLOADED) + LAST_CHUNK, json_reply({"error": "busy"}, 503)],
-    ids=["429", "an event after 200", "503"],
+    [
+        json_reply(OVERLOADED, 429),
+        json_reply({"error": "busy"}, 503),
+        STREAM_HEAD + event(OVERLOADED) + LAST_CHUNK,
+        STREAM_HEAD + chunk(b":\n\n") + chunk(b": wait\nretry: 100\n\n") + event(OVERLOADED) + LAST_CHUNK,
+    ],
+    ids=["429", "503", "an event after 200", "an event after comments"],
 )
 async def test_what_the_engine_has_no_room_for_goes_back_to_the_head_of_its_queue_and_is_served_later(
     start_proxy: StartProxy, scripted: ScriptedEngine, refusal: bytes

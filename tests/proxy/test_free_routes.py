@@ -14,7 +14,7 @@ from fairqueue_proxy.engine_reports import REPORTS, read_limits
 from proxy.conftest import StartProxy
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
 from proxy.raw_client import RawClient, ask, request
-from proxy.samples import sample
+from proxy.samples import sample, samples
 from proxy.scripted_engine import ScriptedEngine
 from proxy_stack import key_of
 
@@ -120,6 +120,25 @@ async def test_our_queue_is_added_to_what_waits_in_the_engine(
         await serve_in_turn(scripted, play, 2)
 
 
+@pytest.mark.parametrize(
+    "text", [b"", b"tgi_request_count 7\n", b"tgi_request_count 7"], ids=["none", "some", "no end"]
+)
+async def test_our_queue_is_told_though_the_engine_has_never_set_its_own_gauge(
+    start_proxy: StartProxy, scripted: ScriptedEngine, text: bytes
+) -> None:
+    scripted.metrics = text
+    stack = await start_proxy(scripted.port, backpressure=ONE_AT_A_TIME)
+    assert (await ask(stack.data, get("/metrics"))).body == text
+    async with Crowd(stack) as crowd:
+        play = await occupy(crowd, scripted)
+        for name in ("first", "second"):
+            await crowd.join(name, "bob")
+        found = samples((await ask(stack.data, get("/metrics"))).body.decode())
+        assert found.pop(("tgi_queue_size", ())) == 2
+        assert found == samples(text.decode())
+        await serve_in_turn(scripted, play, 2)
+
+
 async def test_an_engine_that_refuses_connections_is_503_at_once(
     start_proxy: StartProxy, scripted: ScriptedEngine
 ) -> None:
@@ -218,6 +237,19 @@ async def test_a_free_route_can_only_be_read(start_proxy: StartProxy, scripted: 
             id="tgi",
         ),
         pytest.param(
+            "TGI",
+            {"max_best_of": 2, "max_client_batch_size": 4},
+            EngineReport(most_sequences=4),
+            id="tgi, as many prompts as it takes",
+        ),
+        pytest.param(
+            "TGI",
+            {"max_best_of": 8, "max_client_batch_size": 4},
+            EngineReport(most_sequences=8),
+            id="tgi, as many samples as it takes",
+        ),
+        pytest.param("TGI", {"max_best_of": 2}, EngineReport(), id="tgi, in part"),
+        pytest.param(
             "LlamaCpp",
             {"total_slots": 4, "default_generation_settings": {"n_ctx": 2048, "params": {}}},
             EngineReport(batch_limit=4, context_tokens=2048),
@@ -274,6 +306,17 @@ def test_of_several_series_one_gets_our_queue_and_times_stay() -> None:
     text = b'tgi_queue_size{a="1"} 2 1732345678000\ntgi_queue_size{a="2"} 3\n'
     assert TGI.with_our_queue(text, 4) == text.replace(b"} 2 ", b"} 6 ")
     assert TGI.gauge("tgi_queue_size", TGI.with_our_queue(text, 4)) == 9
+
+
+def test_all_digits_of_a_gauge_stay() -> None:
+    assert TGI.with_our_queue(b"tgi_queue_size 12345678\n", 5) == b"tgi_queue_size 12345683\n"
+    assert TGI.with_our_queue(b"tgi_queue_size 2.5\n", 5) == b"tgi_queue_size 7.5\n"
+
+
+def test_what_a_real_router_says_of_the_sequences_that_it_takes_is_read() -> None:
+    case = json.loads((DATA / "tgi" / "10-info.json").read_text())
+    body = "".join(part for _, part in case["response"]["chunks"]).encode()
+    assert read_limits("TGI", body).most_sequences == 4
 
 
 def test_in_what_a_real_router_says_nothing_but_the_gauge_changes() -> None:

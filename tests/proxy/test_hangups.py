@@ -126,8 +126,9 @@ async def test_who_leaves_in_the_middle_of_a_stream_stops_the_engine_and_pays_fo
             assert 5 <= truth.sent_tokens < 200
             total = sample(await stack.metrics(), "tokens_total", tenant="alice", kind="output")
             output, charged = total - charged, total
-            # At most a step's token may have been on its way when the proxy hung up.
-            assert truth.sent_tokens - 1 <= output <= truth.sent_tokens
+            # What was on its way when the proxy hung up, it has not seen.
+            assert 5 <= output <= truth.sent_tokens
+            assert output >= sum(at < left_at for at in truth.sent) - 1
             return max(freed_after, (truth.ended_at or 0.0) - left_at)
 
     await soon(attempt)
@@ -177,6 +178,105 @@ async def test_who_leaves_while_sending_a_body_leaves_no_bytes_behind(
 
     await soon(attempt)
     assert scripted.unanswered == 0
+
+
+PIPELINED = {
+    "a long body": request("/generate", {**GENERATE, "inputs": "x" * 2_000_000}, tenant="alice"),
+    "many requests": request("/health", method="GET") * 3000,
+}
+pipelined = pytest.mark.parametrize("behind", PIPELINED.values(), ids=PIPELINED.keys())
+
+
+@ways
+@pipelined
+async def test_who_leaves_with_further_requests_sent_ahead_frees_its_slot(
+    start_proxy: StartProxy,
+    scripted: ScriptedEngine,
+    until: Until,
+    leave: Callable[[RawClient], None],
+    behind: bytes,
+) -> None:
+    """Its leaving is told behind more bytes than the proxy reads ahead."""
+    stack = await start_proxy(scripted.port)
+    assert stack.proxy is not None
+    dispatcher = stack.proxy.dispatcher
+
+    async def attempt(number: int) -> float:
+        async with RawClient(stack.data) as client:
+            client.send(request("/generate", GENERATE, tenant="alice"))
+            play = await scripted.play()
+            await client.send_all(behind)
+            left_at = time.monotonic()
+            leave(client)
+            await until(lambda: dispatcher.in_flight == 0)
+            took = time.monotonic() - left_at
+            await play.closed_by_proxy()
+            return took
+
+    await soon(attempt)
+    assert 'requests_total{tenant="alice",outcome="client_gone"}' in await stack.metrics()
+
+
+@ways
+@pipelined
+async def test_who_leaves_with_further_requests_sent_ahead_is_gone_from_the_queue(
+    start_proxy: StartProxy,
+    scripted: ScriptedEngine,
+    until: Until,
+    leave: Callable[[RawClient], None],
+    behind: bytes,
+) -> None:
+    stack = await start_proxy(scripted.port, backpressure={"maxRequests": 1})
+    assert stack.proxy is not None
+    backlog = stack.proxy.dispatcher.backlog
+    async with RawClient(stack.data) as occupant:
+        occupant.send(request("/generate", GENERATE, tenant="bob"))
+        play = await scripted.play()
+
+        async def attempt(number: int) -> float:
+            async with RawClient(stack.data) as client:
+                client.send(request("/generate", GENERATE, tenant="alice"))
+                await until(lambda: backlog.queued == 1)
+                await client.send_all(behind)
+                left_at = time.monotonic()
+                leave(client)
+                await until(lambda: backlog.queued == 0)
+                return time.monotonic() - left_at
+
+        await soon(attempt)
+        play.answer(json_reply({"generated_text": "x"}))
+        assert (await occupant.reply()).status == 200
+    assert scripted.unanswered == 0
+
+
+@pipelined
+async def test_who_sends_so_much_ahead_that_its_leaving_could_not_be_seen_is_cut(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until, behind: bytes
+) -> None:
+    """Also when all of it is there before the first request has begun."""
+    stack = await start_proxy(scripted.port)
+    assert stack.proxy is not None
+    dispatcher = stack.proxy.dispatcher
+    async with RawClient(stack.data) as client:
+        client.send(request("/generate", GENERATE, tenant="alice") + behind)
+        assert await client.rest() == b""
+        await until(lambda: not dispatcher.jobs)
+
+
+async def test_a_few_requests_sent_ahead_are_answered_one_after_the_other(
+    start_proxy: StartProxy, scripted: ScriptedEngine
+) -> None:
+    stack = await start_proxy(scripted.port)
+    async with RawClient(stack.data) as client:
+        client.send(request("/generate", GENERATE, tenant="alice"))
+        play = await scripted.play()
+        client.send(request("/generate", {**GENERATE, "inputs": "x" * 20_000}, tenant="alice"))
+        client.send(request("/health", method="GET") * 3)
+        for text in ("first", "second"):
+            play.answer(json_reply({"generated_text": text}))
+            assert (await client.reply()).json == {"generated_text": text}
+            play = await scripted.play() if text == "first" else play
+        assert [(await client.reply()).status for _ in range(3)] == [200] * 3
 
 
 async def test_a_freed_slot_goes_to_the_next_at_once(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fairqueue_proxy.outcome import Outcome
 from fairqueue_sim import RunningEngine, running_engine
 from proxy.conftest import StartProxy
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
@@ -298,3 +299,23 @@ async def test_the_policy_in_force_is_named(start_proxy: StartProxy, engine: Run
     stack = await start_proxy(engine.port)
     config = (await ask(stack.admin, request("/-/config", method="GET"))).json
     assert sample(await stack.metrics(), "config_info", policy=config["policy"], revision=config["revision"]) == 1
+
+
+async def test_counters_that_have_grown_large_still_move_with_each_request(
+    start_proxy: StartProxy, engine: RunningEngine
+) -> None:
+    stack = await start_proxy(engine.port)
+    assert stack.proxy is not None
+    tenant = stack.proxy.runtime.tenants.by_name["alice"]
+    tenant.input_tokens = 98_765_432_109_876
+    tenant.outcomes[Outcome.COMPLETED] = 12_345_678_901
+    tenant.node.served = 12_345_678_901_500_000
+    before = await stack.metrics()
+    assert 'tokens_total{tenant="alice",kind="input"} 98765432109876\n' in before
+    assert 'requests_total{tenant="alice",outcome="completed"} 12345678901\n' in before
+    assert 'fairqueue_service_total{tenant="alice"} 12345678901.5\n' in before
+    assert (await ask(stack.data, request("/generate", generate(), tenant="alice"))).status == 200
+    after = await stack.metrics()
+    assert 'outcome="completed"} 12345678902\n' in after
+    assert sample(after, "tokens_total", tenant="alice", kind="input") > 98_765_432_109_876
+    assert sample(after, "service_total", tenant="alice") > 12_345_678_901.5

@@ -4,8 +4,10 @@ After every step both must agree on every counter and on the next choice, and wh
 bound on the gap, work conservation, first come first served within a leaf, no slot leaked, no credit brought back.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fairqueue_proxy.scheduler import Cost, Limits, Node, Prediction, Request, Scheduler
+from fairqueue_proxy.scheduler import MICRO, Cost, Limits, Node, Prediction, Request, Scheduler
 from scheduler.naive import Naive, NaiveNode, NaiveRequest
 
 TOKENS = st.integers(0, 200)
@@ -71,7 +73,20 @@ COST = st.builds(
 
 
 def naive_cost(cost: Cost) -> Callable[[int, int, int, int], int]:
-    return lambda prompt, output, cached, sequences: cost(prompt, output, cached_tokens=cached, sequences=sequences)
+    """The price list once more, read as it is documented: what one sequence costs, in fractions of a cost unit."""
+
+    def cost_of(prompt: int, output: int, cached: int, sequences: int) -> int:
+        prompt_each, output_each = Fraction(prompt, sequences), Fraction(output, sequences)
+        cached_each = Fraction(min(cached, prompt), sequences)
+        one = cost.request + cost.output_token * output_each
+        one += cost.input_token * (prompt_each - cached_each)
+        one += cost.input_token * Fraction(cost.cached_input_percent, 100) * cached_each
+        pairs = cost.input_input_per_million * prompt_each**2
+        pairs += cost.input_output_per_million * prompt_each * output_each
+        pairs += cost.output_output_per_million * output_each**2
+        return math.floor(sequences * (one * MICRO + pairs))
+
+    return cost_of
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairqueue_proxy.scheduler import Prediction, Scheduler
+from fairqueue_proxy.scheduler import Prediction, Request, Scheduler
 from fairqueue_proxy.scheduler.prediction import FIRST_GUESS_TOKENS, POD_SAMPLES, RecentMean, predict
 from scheduler.scenario import Clock, send, serve, start_next
 
@@ -68,6 +68,24 @@ def test_the_first_guess_is_256_tokens() -> None:
     core = learning_scheduler()
     send(core, core.add_node("a"), longest=1000)
     assert start_next(core).predicted_tokens == 256
+
+
+def test_whether_a_request_fits_is_asked_with_its_prediction() -> None:
+    """Engines need room for what is to come, and what that is may have changed while it was queued."""
+    core = learning_scheduler()
+    tenant = core.add_node("a")
+    asked: list[int] = []
+
+    def fits(request: Request) -> bool:
+        asked.append(request.predicted_tokens)
+        return False
+
+    send(core, tenant, longest=10_000)
+    assert core.dispatch(fits) is None
+    send(core, tenant, longest=10_000)
+    serve(core, start_next(core), 40)
+    assert core.dispatch(fits) is None
+    assert asked == [256, 40]
 
 
 def test_a_tenant_is_known_by_its_last_five_outputs() -> None:

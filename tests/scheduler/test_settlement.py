@@ -163,6 +163,29 @@ def test_a_prompt_is_cheaper_for_what_the_engine_had_cached() -> None:
     assert account(tenant) == (50.0, 190.0)
 
 
+@pytest.mark.parametrize("exact", [True, False], ids=["token ids", "text"])
+def test_a_prompt_that_may_have_been_cached_is_charged_in_full_only_when_it_is_known_not_to_be(exact: bool) -> None:
+    core, tenant = predicting(Cost(cached_input_percent=10))
+    request = started(core, tenant, prompt=1000, exact=exact)
+    core.confirm(request)
+    core.output(request, 1, exact=True)
+    assert account(tenant) == (100.0 * exact + 2, 1200.0 - (100.0 * exact + 2))
+    core.prompt(request, 1000, cached_tokens=900)
+    assert account(tenant) == (192.0, 198.0)
+    core.finish(request)
+    assert account(tenant) == (192.0, 0.0)
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["token ids", "text"])
+def test_a_prompt_of_whose_cached_part_the_engine_never_told_is_charged_in_full_at_the_end(exact: bool) -> None:
+    core, tenant = predicting(Cost(cached_input_percent=0))
+    request = started(core, tenant, prompt=1000, exact=exact)
+    core.output(request, 1, exact=True)
+    assert account(tenant) == (2.0, 1198.0)
+    core.finish(request)
+    assert account(tenant) == (1002.0, 0.0)
+
+
 def test_without_word_of_a_cache_the_whole_prompt_is_charged() -> None:
     core, tenant = predicting(Cost(cached_input_percent=0))
     core.prompt(started(core, tenant, prompt=100, exact=False), 100)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent.parent / "data" / "tgi"
+DATA = Path(__file__).parent.parent / "data"
 # What the recordings' router was started with, and what its stub of a model said.
 RECORDED: dict[str, Any] = {"model_id": "tiny-model", "output_style": "numbered"}
 
@@ -29,18 +29,20 @@ class Reply:
         return dict(self.headers).get(name)
 
 
-def recording(case: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / f"{case}.json").read_text())
+def recording(case: str, engine: str = "tgi") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DATA / engine / f"{case}.json").read_text())
     return found
 
 
 def request_bytes(request: dict[str, Any], port: int) -> bytes:
-    """The bytes of a recorded request, sent to another port."""
+    """The bytes of a recorded request, sent to another port. Some recordings leave the usual headers out."""
     if "raw" in request:
         return str(request["raw"]).encode()
+    body = (request["body"] or "").encode()
+    usual = [["host", "127.0.0.1:PORT"], ["content-type", "application/json"], ["content-length", str(len(body))]]
     lines = [f"{request['method']} {request['path']} HTTP/1.1"]
-    lines += [f"{name}: {value.replace('PORT', str(port))}" for name, value in request["headers"]]
-    return "\r\n".join([*lines, "", ""]).encode() + (request["body"] or "").encode()
+    lines += [f"{name}: {value.replace('PORT', str(port))}" for name, value in request.get("headers", usual)]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def post(path: str, body: str | dict[str, Any], *headers: str) -> bytes:

@@ -238,7 +238,7 @@ def test_steered_durations_are_floors_for_the_whole_step() -> None:
     assert [found.duration_seconds for found in run_out(model)] == [0.5, 0.1, 0.1, 0.1, 0.1]
 
 
-@pytest.mark.parametrize("impossible", [generation(1, 50, 60), generation(1, 10, 0)], ids=["too big", "no token"])
+@pytest.mark.parametrize("impossible", [generation(1, 50, 60), generation(1, 10, -1)], ids=["too big", "no token"])
 def test_what_can_never_run_is_refused_at_once(impossible: Generation) -> None:
     with pytest.raises(ValueError, match=r"KV tokens|at least one token"):
         batch(kv_tokens=100).submit(impossible)

@@ -79,9 +79,17 @@ async def test_options_reach_the_engine() -> None:
     assert int(reply.header("x-generated-tokens") or 0) < 100
 
 
-async def test_the_openai_engine_runs_too() -> None:
-    async with engine_sim("openai", "--model-profile", "tiny") as (_, port):
+@pytest.mark.parametrize("kind", ["openai", "vllm", "sglang"])
+async def test_the_other_engines_run_too(kind: str, tmp_path: Path) -> None:
+    log = tmp_path / "truth.jsonl"
+    options = ("--model-profile", "tiny", "--slots", "1", "--seed", "3", "--speed", "2", "--log", str(log))
+    async with engine_sim(kind, *options) as (process, port):
         assert (await exchange(port, get("/v1/models"), method="GET")).status == 200
+        reply = await exchange(port, post("/v1/completions", {"prompt": "a", "max_tokens": 2}))
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert json.loads(reply.chunks[0])["usage"]["completion_tokens"] == 2
+    assert json.loads(log.read_text().splitlines()[-1])["made_tokens"] == 2
 
 
 @pytest.mark.parametrize(

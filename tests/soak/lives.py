@@ -44,11 +44,24 @@ class Life:
     how: str
     give_up_after: float
     request_id: str = ""
-    sent_whole: bool = False
+    chunked: bool = False
+    """Its body goes out in chunks, without a length."""
+
+    sent_at: float | None = None
+    """When it began to send; None if it found nobody to send to."""
+
     status: int | None = None
     complete: bool = False
     reply: bytearray = field(default_factory=bytearray)
     closed_at: float | None = None
+    """When it left before it had its whole reply; None if it stayed."""
+
+    @property
+    def most_output_tokens(self) -> int:
+        """The longest output that it asks for, over all its prompts."""
+        prompts = self.body.get("prompt")
+        limit: int = self.body.get("parameters", {}).get("max_new_tokens") or self.body.get("max_tokens", 0)
+        return limit * (len(prompts) if isinstance(prompts, list) else 1)
 
 
 def draw(number: int, source: random.Random) -> Life:
@@ -65,7 +78,7 @@ def draw(number: int, source: random.Random) -> Life:
         tokens = 0
     path, body = _request(source, words, tokens, streamed)
     if fate == "refused_route":
-        path = source.choice(["/vertex", "/v1/unknown", "/generate/../metrics/x", "/%67enerate_"])
+        path = source.choice(["/v1/unknown", "/generate/../metrics/x", "/%67enerate_"])
     if fate == "too_large":
         body["pad"] = "x" * BODY_LIMIT
     return Life(
@@ -78,6 +91,7 @@ def draw(number: int, source: random.Random) -> Life:
         source.choice(["close", "reset", "half-close"]),
         source.uniform(0.0, 0.25),
         f"life-{number}",
+        source.random() < 0.3,
     )
 
 
@@ -100,16 +114,24 @@ def _request(source: random.Random, words: str, tokens: Any, streamed: bool) -> 
     return "/v1/completions", body
 
 
-async def live(life: Life, host: str, port: int) -> None:
-    """Lives it; whatever the other side does ends up in `life`."""
+async def live(life: Life, host: str, port: int, *, barrier: asyncio.Barrier | None = None) -> None:
+    """Lives it; whatever the other side does ends up in `life`. With a barrier it waits there twice: when it has been
+    answered something else on its connection, and then before it begins."""
     content = json.dumps(life.body).encode() if life.fate != "not_json" else b'{"inputs": "unfinished'
     headers = {**bearer(life.tenant), "x-request-id": life.request_id, "Content-Type": "application/json"}
     if life.fate == "bad_key":
         headers["Authorization"] = "Bearer nobody"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST {life.path} HTTP/1.1\r\nHost: test\r\n{lines}Content-Length: {len(content)}\r\n\r\n".encode()
+    framing = "Transfer-Encoding: chunked" if life.chunked else f"Content-Length: {len(content)}"
+    head = f"POST {life.path} HTTP/1.1\r\nHost: test\r\n{lines}{framing}\r\n\r\n".encode()
+    content = _in_chunks(content) if life.chunked else content
     reader, writer = await asyncio.open_connection(host, port)
     try:
+        if barrier is not None:
+            writer.write(b"OPTIONS /generate HTTP/1.1\r\nHost: test\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            await barrier.wait()
+            await barrier.wait()
         with contextlib.suppress(ConnectionError):
             await _talk(life, reader, writer, head, content)
     finally:
@@ -118,17 +140,25 @@ async def live(life: Life, host: str, port: int) -> None:
             await writer.wait_closed()
 
 
+def _in_chunks(content: bytes) -> bytes:
+    """In pieces of growing size."""
+    chunks, start = bytearray(), 0
+    while piece := content[start : 2 * start + 7]:
+        chunks += b"%x\r\n%s\r\n" % (len(piece), piece)
+        start += len(piece)
+    return bytes(chunks) + b"0\r\n\r\n"
+
+
 async def _talk(
     life: Life, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, content: bytes
 ) -> None:
+    life.sent_at = time.monotonic()
     if life.fate == "leave_sending":
         writer.write(head + content[: len(content) // 2])
-        life.sent_whole = True
         await asyncio.sleep(life.give_up_after / 4)
         await _leave(life, reader, writer)
         return
     writer.write(head + content)
-    life.sent_whole = True
     if life.fate in ("leave_waiting", "leave_mid_stream"):
         events = 0 if life.fate == "leave_waiting" else life.number % 7 + 1
         try:

@@ -7,10 +7,12 @@ from fairqueue_proxy.engines.call import Access, Api, BadBody, Call, Route
 from fairqueue_proxy.engines.engine import Engine
 from fairqueue_proxy.engines.llamacpp import LlamaCpp
 from fairqueue_proxy.engines.openai import OpenAi
+from fairqueue_proxy.engines.sglang import Sglang
 from fairqueue_proxy.engines.shapes import error_event, refusal_body
 from fairqueue_proxy.engines.tgi import Tgi
+from fairqueue_proxy.engines.vllm import Vllm
 
-_ENGINES: dict[str, Engine] = {engine.kind: engine for engine in (Tgi(), LlamaCpp(), OpenAi())}
+_ENGINES: dict[str, Engine] = {engine.kind: engine for engine in (Tgi(), Vllm(), Sglang(), LlamaCpp(), OpenAi())}
 
 
 def engine_for(kind: str) -> Engine:
@@ -30,7 +32,9 @@ __all__ = [
     "LlamaCpp",
     "OpenAi",
     "Route",
+    "Sglang",
     "Tgi",
+    "Vllm",
     "engine_for",
     "error_event",
     "refusal_body",

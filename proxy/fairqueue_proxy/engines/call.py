@@ -11,7 +11,8 @@ from fairqueue_proxy.metering.meter import Meter
 
 
 class BadBody(ValueError):
-    """The body is no JSON object, so nothing can be known about the request; the message says why."""
+    """The body cannot be served: it is no JSON object, or asks for what would outlive the request or reach the data of
+    others. The message says why."""
 
 
 class Api(enum.Enum):
@@ -20,15 +21,33 @@ class Api(enum.Enum):
     TGI_GENERATE = "tgi_generate"
     TGI_STREAM = "tgi_stream"
     TGI_ROOT = "tgi_root"
+    TGI_VERTEX = "tgi_vertex"
+    TGI_INVOCATIONS = "tgi_invocations"
+    """The body's shape says which other one it is."""
+
     CHAT = "chat"
     COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    """Embeddings, scores, classes, reranking: input and no output."""
+
+    INVOCATIONS = "invocations"
+    """The body's shape says which other one it is, as for TGI."""
+
     LLAMA_COMPLETION = "llama_completion"
+    SGLANG_GENERATE = "sglang_generate"
+    OTHER = "other"
+    """Nothing is known about it but that it may cost something."""
 
 
 class Access(enum.Enum):
     """What the proxy does with a route."""
 
     METERED = "metered"
+    IDENTIFIED = "identified"
+    """Needs an identity and generates nothing: relayed with its body, not queued, not charged."""
+
     FREE = "free"
     REFUSED = "refused"
 
@@ -65,6 +84,9 @@ class Call:
     make_meter: Callable[[], Meter]
     media_parts: int = 0
     """Images, audio and the like among the messages, whose bytes are not in `prompt_bytes`; once per sequence."""
+
+    user: str | None = None
+    """Whom of its own users the client names; splits only the tenant's own share."""
 
     def meter(self) -> Meter:
         return self.make_meter()

@@ -1,18 +1,21 @@
-"""Sizes of prompts: bytes of text, token ids, how many prompts, how many images.
+"""Sizes of prompts: bytes of text, token ids, how many prompts.
 
 The sizes feed an estimate that the engine's own count later corrects, so a prompt of an unknown shape is measured by
-the bytes of its JSON instead of being refused. Pure functions.
+the bytes of its JSON instead of being refused. Conversations are in `conversations`. Pure functions.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
-from fairqueue_proxy.engines.fields import Fields
+from fairqueue_proxy.engines.call import BadBody
+from fairqueue_proxy.engines.fields import Fields, decode_items
 
-# Besides the messages: what chat templates also put into the prompt.
-_TEMPLATE_FIELDS = ("tools", "functions", "documents", "tool_prompt")
+MAX_PROMPTS: Final = 1024
+"""Above what engines take of prompts in one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +30,22 @@ class PromptSize:
     media_parts: int = 0
 
 
-class _Part(msgspec.Struct):
-    text: Raw = Raw()
-
-
-class _Message(msgspec.Struct):
-    content: Raw = Raw()
-    reasoning_content: Raw = Raw()
-    tool_calls: Raw = Raw()
-    function_call: Raw = Raw()
-
-
 _text = msgspec.json.Decoder(str)
-_messages = msgspec.json.Decoder(list[_Message])
-_parts = msgspec.json.Decoder(list[_Part])
 _token_ids = msgspec.json.Decoder(list[int])
-_items = msgspec.json.Decoder(list[Raw])
+
+# Of rerank and score requests, by the names that the engines have for them: one thing, and what it is paired with.
+_ONE_SIDE = ("query", "text_1", "queries", "data_1")
+_OTHER_SIDE = ("documents", "text_2", "items", "data_2")
 
 
 def size_of_text(raw: Raw | None) -> PromptSize:
     """One prompt that must be a string (TGI's `inputs`)."""
-    return PromptSize(1, _text_bytes(raw))
+    return PromptSize(1, text_bytes(raw))
 
 
 def size_of_prompt(raw: Raw | None) -> PromptSize:
-    """OpenAI's and llama.cpp's `prompt`: a string, token ids, or a list of either."""
-    if _first_byte(raw) != b"[" or raw is None:
+    """OpenAI's and llama.cpp's `prompt`, and `input` of embeddings: a string, token ids, or a list of either."""
+    if not is_list(raw) or raw is None:
         return _size_of_one(raw)
     try:
         ids = _token_ids.decode(raw)
@@ -60,54 +53,40 @@ def size_of_prompt(raw: Raw | None) -> PromptSize:
     except (ValueError, RecursionError):
         pass
     # The whole body has been decoded before, so this is a list.
-    items = _items.decode(raw)
+    items = decode_items(raw)
     if any(_is_number(item) for item in items):
         # llama.cpp reads a list of strings and token ids as one prompt.
-        return PromptSize(1, sum(_text_bytes(item) for item in items))
-    sizes = [_size_of_one(item) for item in items]
-    tokens = [size.tokens for size in sizes if size.tokens is not None]
-    exact = sum(tokens) if len(tokens) == len(sizes) else None
-    return PromptSize(len(sizes), sum(size.text_bytes for size in sizes), tokens=exact)
+        return PromptSize(1, sum(text_bytes(item) for item in items))
+    if len(items) > MAX_PROMPTS:
+        raise BadBody(f"more than {MAX_PROMPTS} prompts in one request: send fewer at once")
+    return sum_of(_size_of_one(item) for item in items)
 
 
-def size_of_chat(fields: Fields) -> PromptSize:
-    """`messages` and what else a chat template puts into the prompt."""
-    raw = fields.get("messages")
-    extra = sum(_json_bytes(fields.get(name)) for name in _TEMPLATE_FIELDS)
-    if _first_byte(raw) != b"[" or raw is None:
-        return PromptSize(1, extra)
-    try:
-        sizes = [_size_of_message(message) for message in _messages.decode(raw)]
-    except (ValueError, RecursionError):
-        return PromptSize(1, extra + len(raw))
-    return PromptSize(1, extra + sum(text for text, _ in sizes), media_parts=sum(media for _, media in sizes))
+def size_of_pairs(fields: Fields) -> PromptSize | None:
+    """Each pair of a rerank or score request is one prompt; None if there are no pairs in it."""
+    one, other = _side(fields, _ONE_SIDE), _side(fields, _OTHER_SIDE)
+    if other is None:
+        return None
+    one = one or [0]
+    pairs = max(len(one), len(other))
+    return PromptSize(pairs, sum(side * pairs // max(1, len(sizes)) for sizes in (one, other) for side in [sum(sizes)]))
 
 
-def _size_of_one(raw: Raw | None) -> PromptSize:
-    if _first_byte(raw) == b"[" and raw is not None:
-        try:
-            return PromptSize(1, 0, tokens=len(_token_ids.decode(raw)))
-        except (ValueError, RecursionError):
-            return PromptSize(1, len(raw))
-    return PromptSize(1, _json_bytes(raw) if _first_byte(raw) == b"{" else _text_bytes(raw))
+def sum_of(sizes: Iterable[PromptSize]) -> PromptSize:
+    """Several prompts of one request."""
+    each = list(sizes)
+    tokens = [size.tokens for size in each if size.tokens is not None]
+    return PromptSize(
+        prompts=sum(size.prompts for size in each) or 1,
+        text_bytes=sum(size.text_bytes for size in each),
+        tokens=sum(tokens) if each and len(tokens) == len(each) else None,
+        media_parts=sum(size.media_parts for size in each),
+    )
 
 
-def _size_of_message(message: _Message) -> tuple[int, int]:
-    """Bytes of text, and the parts that are not text."""
-    text = _text_bytes(message.reasoning_content) + _json_bytes(message.tool_calls) + _json_bytes(message.function_call)
-    if _first_byte(message.content) != b"[":
-        return text + _text_bytes(message.content), 0
-    try:
-        parts = _parts.decode(message.content)
-    except (ValueError, RecursionError):
-        return text + len(message.content), 0
-    media = sum(1 for part in parts if not len(part.text))
-    return text + sum(_text_bytes(part.text) for part in parts), media
-
-
-def _text_bytes(raw: Raw | None) -> int:
+def text_bytes(raw: Raw | None) -> int:
     """UTF-8 bytes of a JSON string; 0 for another value."""
-    if _first_byte(raw) != b'"' or raw is None:
+    if first_byte(raw) != b'"' or raw is None:
         return 0
     quoted = bytes(raw)
     if b"\\" not in quoted:
@@ -118,14 +97,36 @@ def _text_bytes(raw: Raw | None) -> int:
         return len(quoted) - 2
 
 
-def _json_bytes(raw: Raw | None) -> int:
+def json_bytes(raw: Raw | None) -> int:
     """Bytes of a value that reaches the prompt in some form of JSON; 0 for null and empty values."""
     return len(raw) if raw is not None and len(raw) > 2 and bytes(raw) != b"null" else 0
 
 
-def _is_number(raw: Raw) -> bool:
-    return _first_byte(raw) in b"-0123456789"
+def is_list(raw: Raw | None) -> bool:
+    return first_byte(raw) == b"["
 
 
-def _first_byte(raw: Raw | None) -> bytes:
+def first_byte(raw: Raw | None) -> bytes:
     return memoryview(raw)[:1].tobytes() if raw is not None else b""
+
+
+def _size_of_one(raw: Raw | None) -> PromptSize:
+    if is_list(raw) and raw is not None:
+        try:
+            return PromptSize(1, 0, tokens=len(_token_ids.decode(raw)))
+        except (ValueError, RecursionError):
+            return PromptSize(1, len(raw))
+    return PromptSize(1, json_bytes(raw) if first_byte(raw) == b"{" else text_bytes(raw))
+
+
+def _side(fields: Fields, names: tuple[str, ...]) -> list[int] | None:
+    """Bytes of each item on one side of the pairs."""
+    raw = next((fields[name] for name in names if name in fields), None)
+    if raw is None:
+        return None
+    items = decode_items(raw) if is_list(raw) else [raw]
+    return [text_bytes(item) or json_bytes(item) for item in items]
+
+
+def _is_number(raw: Raw) -> bool:
+    return first_byte(raw) in b"-0123456789"

@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Raw
 
 from fairqueue_proxy.engines.call import Api, Call, Route
+from fairqueue_proxy.engines.conversations import size_of_chat
 from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, RouteTable
 from fairqueue_proxy.engines.fields import (
     TRUE,
@@ -22,8 +23,11 @@ from fairqueue_proxy.engines.fields import (
     is_true,
     output_limit,
 )
-from fairqueue_proxy.engines.prompts import size_of_chat, size_of_prompt, size_of_text
+from fairqueue_proxy.engines.prompts import size_of_prompt, size_of_text
+from fairqueue_proxy.engines.sized_call import sized_call
+from fairqueue_proxy.engines.tgi_cloud import output_limit_of_instances, shape_of_invocation, size_of_instances
 from fairqueue_proxy.metering.tgi import TgiChatMeter, TgiCompletionsMeter, TgiNativeMeter
+from fairqueue_proxy.metering.tgi_vertex import TgiVertexMeter
 
 # Longer outputs are generated in pieces of this size, the last one whole: 1025 and 1500 both give 2048 tokens.
 _PIECE_TOKENS: Final = 1024
@@ -35,7 +39,10 @@ _ROUTES: Final = RouteTable(
         "/generate_stream": Api.TGI_STREAM,
         "/v1/chat/completions": Api.CHAT,
         "/v1/completions": Api.COMPLETIONS,
+        "/vertex": Api.TGI_VERTEX,
+        "/invocations": Api.TGI_INVOCATIONS,
     },
+    identified=frozenset({"/tokenize", "/chat_tokenize"}),
     free=frozenset(
         {"/", "/health", "/ping", "/info", "/metrics", "/v1/models", "/docs", "/api-doc/openapi.json"},
     ),
@@ -48,19 +55,27 @@ class Tgi:
 
     kind = "TGI"
     stripped_headers = STRIPPED_HEADERS
+    shares_request_ids = False
     cancels_plain = True
 
     def route(self, method: str, path: str) -> Route:
         return _ROUTES.match(method, path)
 
+    @property
+    def metered_paths(self) -> frozenset[str]:
+        return _ROUTES.metered_paths
+
     def parse(self, route: Route, body: bytes) -> Call:
         fields = decode_body(body)
-        if route.api is Api.CHAT:
+        api = shape_of_invocation(fields) if route.api is Api.TGI_INVOCATIONS else route.api
+        if api is Api.CHAT:
             return _parse_chat(fields)
-        if route.api is Api.COMPLETIONS:
+        if api is Api.COMPLETIONS:
             return _parse_completions(fields)
-        if route.api in (Api.TGI_GENERATE, Api.TGI_STREAM, Api.TGI_ROOT):
-            return _parse_native(route.api, fields)
+        if api is Api.TGI_VERTEX:
+            return _parse_vertex(fields)
+        if api in (Api.TGI_GENERATE, Api.TGI_STREAM, Api.TGI_ROOT):
+            return _parse_native(api, fields)
         raise ValueError(f"not a metered route of TGI: {route}")
 
 
@@ -72,14 +87,12 @@ def _parse_native(api: Api, fields: Fields) -> Call:
     strip_details = (stream or best_of > 1) and _ask_details(fields, parameters)
     if parameters is not None:
         fields["parameters"] = Raw(encode(parameters))
-    size = size_of_text(fields.get("inputs"))
-    return Call(
-        api=api,
+    return sized_call(
+        api,
+        fields,
+        size_of_text(fields.get("inputs")),
         stream=stream,
-        body=encode(fields),
-        prompt_bytes=size.text_bytes * best_of,
-        prompt_tokens=None,
-        sequences=best_of,
+        samples=best_of,
         max_tokens=_rounded(output_limit((parameters or {}).get("max_new_tokens"))),
         make_meter=lambda: TgiNativeMeter(best_of=best_of, strip_details=strip_details),
     )
@@ -101,19 +114,15 @@ def _parse_chat(fields: Fields) -> Call:
     stream = is_true(fields.get("stream"))
     strip_usage = stream and _ask_usage(fields)
     limit = fields.get("max_completion_tokens")
-    size = size_of_chat(fields)
     tools = not is_null(fields.get("tools"))
-    return Call(
-        api=Api.CHAT,
+    # TGI ignores `n`.
+    return sized_call(
+        Api.CHAT,
+        fields,
+        size_of_chat(fields),
         stream=stream,
-        body=encode(fields),
-        prompt_bytes=size.text_bytes,
-        prompt_tokens=None,
-        # TGI ignores `n`.
-        sequences=1,
         max_tokens=_rounded(output_limit(fields.get("max_tokens") if is_null(limit) else limit)),
         make_meter=lambda: TgiChatMeter(tools=tools, strip_usage=strip_usage),
-        media_parts=size.media_parts,
     )
 
 
@@ -132,15 +141,25 @@ def _ask_usage(fields: Fields) -> bool:
 def _parse_completions(fields: Fields) -> Call:
     # TGI ignores `n` and `best_of` here, and refuses token ids.
     size = size_of_prompt(fields.get("prompt"))
-    return Call(
-        api=Api.COMPLETIONS,
+    return sized_call(
+        Api.COMPLETIONS,
+        fields,
+        size,
         stream=is_true(fields.get("stream")),
-        body=encode(fields),
-        prompt_bytes=size.text_bytes,
-        prompt_tokens=size.tokens,
-        sequences=size.prompts,
         max_tokens=_rounded(output_limit(fields.get("max_tokens"))),
         make_meter=lambda: TgiCompletionsMeter(prompts=size.prompts),
+    )
+
+
+def _parse_vertex(fields: Fields) -> Call:
+    limit = _rounded(output_limit_of_instances(fields))
+    return sized_call(
+        Api.TGI_VERTEX,
+        fields,
+        size_of_instances(fields),
+        stream=False,
+        max_tokens=limit,
+        make_meter=lambda: TgiVertexMeter(max_tokens=limit),
     )
 
 

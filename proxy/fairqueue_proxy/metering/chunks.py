@@ -82,6 +82,7 @@ class Chunk(msgspec.Struct):
     usage: UsageField | None = None
     timings: Timings | None = None
     error: Raw = Raw()
+    system_fingerprint: Raw = Raw()
 
 
 def has_text(raw: Raw) -> bool:

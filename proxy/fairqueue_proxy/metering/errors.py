@@ -38,6 +38,20 @@ _KIND_BY_TGI_WORDS: Final = (
 )
 
 
+# What stands in place of a status where an error has none: Anthropic's types, and OpenAI's codes.
+_KIND_BY_WORD: Final = {
+    "overloaded_error": ErrorKind.OVERLOADED,
+    "rate_limit_error": ErrorKind.OVERLOADED,
+    "rate_limit_exceeded": ErrorKind.OVERLOADED,
+    "authentication_error": ErrorKind.REFUSED,
+    "invalid_prompt": ErrorKind.REFUSED,
+    "invalid_request_error": ErrorKind.REFUSED,
+    "not_found_error": ErrorKind.REFUSED,
+    "permission_error": ErrorKind.REFUSED,
+    "request_too_large": ErrorKind.REFUSED,
+}
+
+
 class _ErrorReply(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
     error_type: str | None = None
@@ -48,6 +62,7 @@ class _ErrorReply(msgspec.Struct):
 class _ErrorObject(msgspec.Struct):
     message: str | None = None
     code: int | str | None = None
+    type: str | None = None
 
 
 _reply = msgspec.json.Decoder(_ErrorReply)
@@ -56,10 +71,11 @@ _text = msgspec.json.Decoder(str)
 
 
 def kind_of_status(status: int) -> ErrorKind:
-    """What an HTTP status from 400 alone says; 424 is TGI's status for a failure while generating."""
-    if status in (429, 503):
+    """What an HTTP status from 400 alone says; 424 is TGI's status for a failure while generating, 529 Anthropic's for
+    an overload, 501 says that the model can't do it."""
+    if status in (429, 503, 529):
         return ErrorKind.OVERLOADED
-    return ErrorKind.REFUSED if status < 500 and status != 424 else ErrorKind.FAILED
+    return ErrorKind.REFUSED if (status < 500 and status != 424) or status == 501 else ErrorKind.FAILED
 
 
 def error_of_body(status: int, body: bytes) -> EngineError:
@@ -77,23 +93,31 @@ def error_of_json(payload: bytes, status: int | None = None) -> EngineError:
     Raises ValueError (or RecursionError) for what is not an error object of any known shape.
     """
     reply = _reply.decode(payload)
-    message, code = _message_and_code(reply)
+    message, code, word = _message_and_code(reply)
     if message is None:
         raise ValueError("not an error object")
-    return _error(_kind(message, reply.error_type, code, status), message)
+    return _error(_kind(message, reply.error_type, code, word, status), message)
 
 
-def _message_and_code(reply: _ErrorReply) -> tuple[str | None, int | str | None]:
+def error_of_object(error: bytes) -> EngineError:
+    """The error in an object that has a message and a code. Raises as `error_of_json` does."""
+    inner = _error_object.decode(error)
+    return _error(_kind(inner.message or "", None, inner.code, inner.type, None), inner.message or "")
+
+
+def _message_and_code(reply: _ErrorReply) -> tuple[str | None, int | str | None, str | None]:
     shape = bytes(reply.error)[:1]
     if shape == b"{":
         inner = _error_object.decode(reply.error)
-        return inner.message or "", inner.code
+        return inner.message or "", inner.code, inner.type
     if shape == b'"':
-        return _text.decode(reply.error), reply.code
-    return reply.message, reply.code
+        return _text.decode(reply.error), reply.code, None
+    return reply.message, reply.code, None
 
 
-def _kind(message: str, tgi_type: str | None, code: int | str | None, status: int | None) -> ErrorKind:
+def _kind(
+    message: str, tgi_type: str | None, code: int | str | None, word: str | None, status: int | None
+) -> ErrorKind:
     for words, kind in _KIND_BY_TGI_WORDS:
         if message.startswith(words):
             return kind
@@ -102,7 +126,10 @@ def _kind(message: str, tgi_type: str | None, code: int | str | None, status: in
     if isinstance(code, str) and code.isascii() and code.isdigit():
         code = int(code[:4])
     told = code if isinstance(code, int) and 400 <= code <= 599 else status
-    return kind_of_status(told) if told is not None else ErrorKind.FAILED
+    if told is not None:
+        return kind_of_status(told)
+    names = (name for name in (code, word) if isinstance(name, str))
+    return next((_KIND_BY_WORD[name] for name in names if name in _KIND_BY_WORD), ErrorKind.FAILED)
 
 
 def _error(kind: ErrorKind, message: str) -> EngineError:

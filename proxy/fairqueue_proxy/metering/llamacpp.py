@@ -12,7 +12,8 @@ length in bytes; `Usage.exact` and `Usage.final` say which. The prompts of such 
 import msgspec
 
 from fairqueue_proxy.metering.chunks import Choice, Chunk, Count, Timings, UsageField, decode_chunk, has_text
-from fairqueue_proxy.metering.meter import ReplyMeter, UnexpectedShape, without_field
+from fairqueue_proxy.metering.meter import ReplyMeter, UnexpectedShape, without_field, without_fields
+from fairqueue_proxy.metering.reply_tail import object_in_tail
 
 
 class _NativeEvent(msgspec.Struct):
@@ -26,6 +27,8 @@ class _NativeEvent(msgspec.Struct):
 
 _decode_native = msgspec.json.Decoder(_NativeEvent).decode
 _decode_natives = msgspec.json.Decoder(list[_NativeEvent]).decode
+_decode_timings = msgspec.json.Decoder(Timings).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class LlamaOpenAiMeter(ReplyMeter):
@@ -46,6 +49,10 @@ class LlamaOpenAiMeter(ReplyMeter):
         self._strip_timings = strip_timings
         # Choices that have finished, whose usage comes in a later chunk without an index.
         self._finished: list[int] = []
+
+    def _counts_in_tail(self, tail: bytes) -> tuple[int, int, int] | None:
+        # It is of the first choice only.
+        return super()._counts_in_tail(tail) if self._prompts * self._copies == 1 else None
 
     def _chunk(self, payload: bytes) -> bytes | None:
         chunk = decode_chunk(payload)
@@ -117,7 +124,20 @@ class LlamaOpenAiMeter(ReplyMeter):
 
 
 class LlamaNativeMeter(ReplyMeter):
-    """`/completion` and `/completions`: running totals in every event, an array of results for a list of prompts."""
+    """`/completion`, `/completions` and `/infill`: running totals in every event, an array of results for a list of
+    prompts.
+
+    `strip_fields`: those of a result (not of running events) that are there only because the proxy asked.
+    """
+
+    def __init__(self, sequences: int = 1, *, strip_fields: tuple[str, ...] = ()) -> None:
+        super().__init__(sequences)
+        self._sequences = sequences
+        self._strip_fields = strip_fields
+
+    def _counts_in_tail(self, tail: bytes) -> tuple[int, int, int] | None:
+        timings = object_in_tail(tail, "timings", _decode_timings) if self._sequences == 1 else None
+        return (timings.predicted_n, timings.prompt_tokens(), timings.cache_n) if timings is not None else None
 
     def _chunk(self, payload: bytes) -> bytes | None:
         event = _decode_native(payload)
@@ -126,21 +146,30 @@ class LlamaNativeMeter(ReplyMeter):
             return None
         if event.tokens_predicted is None:
             raise UnexpectedShape("neither a count nor an error")
+        replacement = without_fields(payload, self._strip_fields) if event.stop and self._strip_fields else None
         self.usage.exact = True
         self._tally.count_up_to(event.index, event.tokens_predicted)
         cached = event.timings.cache_n if event.timings is not None else 0
         self._tally.tell_prompt(event.index, event.tokens_evaluated, cached)
         if event.stop:
             self._tally.settle(event.index, event.tokens_predicted)
-        return None
+        return replacement
 
     def _reply(self, body: bytes) -> bytes | None:
-        results = _decode_natives(body) if body.lstrip()[:1] == b"[" else [_decode_native(body)]
+        is_list = body.lstrip()[:1] == b"["
+        results = _decode_natives(body) if is_list else [_decode_native(body)]
         if any(result.tokens_predicted is None for result in results):
             raise UnexpectedShape("a result without its count")
+        replacement = self._without_fields(body, is_list) if self._strip_fields else None
         self._tally.settle_whole(
             sum(result.tokens_predicted or 0 for result in results),
             sum(result.tokens_evaluated for result in results),
             sum(result.timings.cache_n for result in results if result.timings is not None),
         )
-        return None
+        return replacement
+
+    def _without_fields(self, body: bytes, is_list: bool) -> bytes:
+        if not is_list:
+            return without_fields(body, self._strip_fields)
+        results = [msgspec.Raw(without_fields(bytes(result), self._strip_fields)) for result in _decode_raws(body)]
+        return msgspec.json.encode(results)

@@ -12,8 +12,10 @@ from typing import Protocol
 import msgspec
 
 from fairqueue_proxy.metering.errors import error_of_body, error_of_json, kind_of_status
+from fairqueue_proxy.metering.reply_tail import object_in_tail
 from fairqueue_proxy.metering.sse import DONE, OpaquePiece, data_span
 from fairqueue_proxy.metering.tally import Tally
+from fairqueue_proxy.metering.token_usage import decode_usage
 from fairqueue_proxy.metering.usage import EngineError, ErrorKind, Usage
 
 # msgspec's errors are ValueErrors; nesting beyond Python's limit is a RecursionError.
@@ -37,6 +39,14 @@ class Meter(Protocol):
 
     def body(self, body: bytes) -> bytes:
         """Counts a whole plain reply (an error's too) and returns what the client gets instead."""
+        ...
+
+    def tail(self, tail: bytes) -> None:
+        """Counts a plain reply that was too long to be held, by its last bytes."""
+        ...
+
+    def rest(self) -> bytes:
+        """What was still held back when the stream ended; to be asked once, at its end, whatever the end."""
         ...
 
     def is_first_token(self) -> bool:
@@ -83,6 +93,20 @@ class ReplyMeter(ABC):
         self.usage.counted_tokens = self.usage.output_tokens
         return body if replacement is None else replacement
 
+    def tail(self, tail: bytes) -> None:
+        if self._status >= 400 or self.usage.final:
+            return
+        counts = self._counts_in_tail(tail)
+        if counts is None:
+            self.usage.malformed_events += 1
+            return
+        output, prompt, cached = counts
+        self._tally.settle_whole(output, prompt, cached)
+        self.usage.counted_tokens = output
+
+    def rest(self) -> bytes:
+        return b""
+
     def is_first_token(self) -> bool:
         return self._first_token
 
@@ -96,6 +120,14 @@ class ReplyMeter(ABC):
     @abstractmethod
     def _reply(self, body: bytes) -> bytes | None:
         """Counts the JSON of a plain reply; returns what replaces it, None the same. Raises as `_chunk` does."""
+
+    def _counts_in_tail(self, tail: bytes) -> tuple[int, int, int] | None:
+        """Output, prompt and cached tokens of all sequences, by the usage in the last bytes; None if it tells less."""
+        usage = object_in_tail(tail, "usage", decode_usage)
+        prompt, output = (usage.prompt(), usage.output()) if usage is not None else (None, None)
+        if usage is None or prompt is None or output is None:
+            return None
+        return output, prompt, usage.cached()
 
     def _end_of_stream(self) -> None:
         """The engine said [DONE]."""
@@ -150,8 +182,18 @@ def without_field(payload: bytes, name: str) -> bytes:
     return msgspec.json.encode(fields)
 
 
+def without_fields(payload: bytes, names: tuple[str, ...]) -> bytes:
+    """The JSON object without several fields; every other value keeps its bytes."""
+    return msgspec.json.encode({name: value for name, value in fields_of(payload).items() if name not in names})
+
+
+def with_field(payload: bytes, name: str, value: msgspec.Raw) -> bytes:
+    """The JSON object with one more field at its end; every other value keeps its bytes."""
+    fields = fields_of(payload)
+    fields[name] = value
+    return msgspec.json.encode(fields)
+
+
 def with_null(payload: bytes, name: str) -> bytes:
     """The JSON object with one of its fields set to null; every other value keeps its bytes."""
-    fields = fields_of(payload)
-    fields[name] = msgspec.Raw(b"null")
-    return msgspec.json.encode(fields)
+    return with_field(payload, name, msgspec.Raw(b"null"))

@@ -15,6 +15,9 @@ class OpenAiMeter(ReplyMeter):
     is in the stream only because the proxy asked.
     """
 
+    # Some engines send usage of zeros until the end: that is no count.
+    _counts_from_zero = False
+
     def __init__(self, *, sequences: int = 1, copies: int = 1, strip_usage: bool = False) -> None:
         super().__init__(sequences)
         self._copies = copies
@@ -26,7 +29,7 @@ class OpenAiMeter(ReplyMeter):
             self._error_event(payload)
             return None
         if chunk.choices:
-            replacement = self._without_null_usage(payload) if chunk.usage is None else None
+            replacement = self._taken_out(payload, chunk)
             self._count(chunk)
             return replacement
         if chunk.usage is None:
@@ -43,14 +46,18 @@ class OpenAiMeter(ReplyMeter):
         self._settle(reply)
         return None
 
+    def _counts_in_tail(self, tail: bytes) -> tuple[int, int, int] | None:
+        counts = super()._counts_in_tail(tail)
+        return (counts[0], counts[1] * self._copies, counts[2] * self._copies) if counts is not None else None
+
     def _count(self, chunk: Chunk) -> None:
         usage = chunk.usage
         for choice in chunk.choices or ():
-            # Some engines send usage of zeros until the end: that is no count.
-            if usage is not None and usage.completion_tokens:
+            if usage is not None and usage.prompt_tokens:
+                self._tally.tell_prompt(choice.index, usage.prompt_tokens, usage.cached_tokens())
+            if usage is not None and (usage.completion_tokens or self._counts_from_zero):
                 self.usage.exact = True
                 self._tally.count_up_to(choice.index, usage.completion_tokens)
-                self._tally.tell_prompt(choice.index, usage.prompt_tokens, usage.cached_tokens())
                 if choice.finish_reason is not None:
                     self._tally.settle(choice.index, usage.completion_tokens)
             elif choice.text_bytes():
@@ -63,8 +70,11 @@ class OpenAiMeter(ReplyMeter):
                 usage.completion_tokens, usage.prompt_tokens * self._copies, usage.cached_tokens() * self._copies
             )
 
-    def _without_null_usage(self, payload: bytes) -> bytes | None:
+    def _taken_out(self, payload: bytes, chunk: Chunk) -> bytes | None:
+        """The chunk without what only the proxy asked for; None if there is nothing of it."""
         # OpenAI's include_usage puts a null usage into every other chunk.
-        if not self._strip_usage or b'"usage"' not in payload or "usage" not in fields_of(payload):
+        if not self._strip_usage or chunk.usage is not None or b'"usage"' not in payload:
+            return None
+        if "usage" not in fields_of(payload):
             return None
         return without_field(payload, "usage")

@@ -143,6 +143,12 @@ class Scheduler:
             request.leaf.parent.idle.discard(request.leaf)
         self._refresh(request.leaf)
 
+    def abandon(self, request: Request) -> None:
+        """A new request is not to be queued after all: a leaf that was made for it goes."""
+        self._expect(request, State.NEW)
+        request.state = State.ENDED
+        self._forget(request.leaf)
+
     def cancel(self, request: Request) -> None:
         """Takes a queued request out; nothing is charged."""
         self._expect(request, State.QUEUED)

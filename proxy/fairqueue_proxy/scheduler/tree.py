@@ -146,10 +146,11 @@ class Node:
         self.slack = 0.0
         # The parent's `worst` at this node's last dispatch, with what is now known to be longer below this node.
         self.reach = 0
-        # Active children, in three orders, and the one that last stopped being active.
-        self.by_key: LazyHeap[Node] = LazyHeap(lambda child: (child.key, child.head_arrival, child.name))
+        # Active children, in three orders, and the one that last stopped being active. One that leaves may have had
+        # the name of one that comes: only serial numbers differ for ever.
+        self.by_key: LazyHeap[Node] = LazyHeap(lambda child: (child.key, child.head_arrival, child.name, child.serial))
         self.by_settled: LazyHeap[Node] = LazyHeap(lambda child: (child.settled, child.serial))
-        self.by_arrival: LazyHeap[Node] = LazyHeap(lambda child: (child.head_arrival, child.name))
+        self.by_arrival: LazyHeap[Node] = LazyHeap(lambda child: (child.head_arrival, child.name, child.serial))
         self.last_left: Node | None = None
         # Transient children without work, kept only while they have something to pay off.
         self.idle: LazyHeap[Node] = LazyHeap(lambda child: (child.settled, child.serial))
