@@ -160,7 +160,7 @@ class Document:
     schema: Literal[1]
     policy: str
     revision: str
-    mode: Literal["Enforce", "Observe"]
+    mode: Literal["Enforce"]
     engine: EngineSettings
     identity: IdentitySettings
     groups: tuple[GroupSettings, ...]

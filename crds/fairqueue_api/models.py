@@ -254,7 +254,7 @@ class Spec(Model):
     )
     engine: Engine = Field(description="the model server")
     mode: Literal["Enforce", "Observe"] = Field(
-        "Enforce", description="`Observe`: relay everything at once, refuse nothing, report what would have been done"
+        "Enforce", description="`Observe` (relay everything, refuse nothing, report): **not supported yet**"
     )
     injection: Annotated[
         Injection,

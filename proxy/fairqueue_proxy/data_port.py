@@ -1,7 +1,7 @@
 """The port that clients talk to: what each request is, and who may send it.
 
 One task a request, made by aiohttp and cancelled by it as soon as the client hangs up (half-close too). What is metered
-goes on in `metered` (or, in Observe mode, in `observed`), everything else is passed on or refused here.
+goes on in `metered`, everything else is passed on or refused here.
 """
 
 from aiohttp import web

@@ -30,6 +30,7 @@ class EngineWatch:
     def __init__(self, kind: str, upstream: Upstream, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
         self._kind = kind
         self._headers: list[tuple[str, str]] = []
+        self._interval_seconds = 0.0
         self._upstream = upstream
         self._dispatcher = dispatcher
         self._clock = clock
@@ -46,10 +47,16 @@ class EngineWatch:
     def _paths(self) -> ReportPaths:
         return REPORTS[self._kind]
 
-    def engine_is(self, kind: str, api_key: str | None) -> None:
-        """What the policy says of the engine."""
+    def engine_is(self, kind: str, api_key: str | None, interval_seconds: float = 0.0) -> None:
+        """What the policy says of the engine, and the shortest time between two looks at it."""
         self._kind = kind
+        self._interval_seconds = interval_seconds
         self._headers = [("Authorization", f"Bearer {api_key}")] if api_key is not None else []
+
+    @property
+    def interval_seconds(self) -> float:
+        """Between two looks at the engine."""
+        return max(WATCH_SECONDS, self._interval_seconds)
 
     @property
     def unavailable(self) -> bool:
@@ -80,7 +87,7 @@ class EngineWatch:
                 except Exception:
                     # Whatever an engine says must not end the watch.
                     log.exception("looking at the engine failed")
-                await asyncio.sleep(WATCH_SECONDS)
+                await asyncio.sleep(self.interval_seconds)
         finally:
             if self._probe is not None:
                 self._probe.cancel()

@@ -77,20 +77,14 @@ class Exposition:
             if name != OTHER or not present_only
         ]
 
-    def _outcomes(self, which: Callable[[Tenant], Counter[Outcome]], rest: Counter[Outcome]) -> Samples:
-        for name, tenants in self._rows().items():
-            counts = sum((which(tenant) for tenant in tenants), Counter[Outcome]())
-            for outcome in Outcome:
-                if counts[outcome]:
-                    yield f'{{tenant="{name}",outcome="{outcome.value}"}}', counts[outcome]
-        for outcome, count in rest.items():
-            yield f'{{tenant="",outcome="{outcome.value}"}}', count
-
     def _requests(self) -> Samples:
         for name, tenants in self._rows().items():
-            if not any(tenant.outcomes[Outcome.COMPLETED] for tenant in tenants):
-                yield f'{{tenant="{name}",outcome="completed"}}', 0
-        yield from self._outcomes(lambda tenant: tenant.outcomes, self.runtime.outcomes)
+            counts = sum((tenant.outcomes for tenant in tenants), Counter[Outcome]())
+            for outcome in Outcome:
+                if counts[outcome] or outcome is Outcome.COMPLETED:
+                    yield f'{{tenant="{name}",outcome="{outcome.value}"}}', counts[outcome]
+        for outcome, count in self.runtime.outcomes.items():
+            yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
     def _tokens(self) -> Samples:
         for name, tenants in self._rows().items():
@@ -111,12 +105,6 @@ class Exposition:
     def _tenants(self) -> Iterator[str]:
         backlog = self._dispatcher.backlog
         yield from _family("requests_total", "counter", "Requests by how they ended.", self._requests())
-        yield from _family(
-            "observed_refusals_total",
-            "counter",
-            "In Observe mode: requests that would have been refused, and were not.",
-            self._outcomes(lambda tenant: tenant.would_refuse, self.runtime.would_refuse),
-        )
         yield from _family("tokens_total", "counter", "Tokens charged.", self._tokens())
         yield from _family(
             "service_total", "counter", "Cost units charged.", self._each(lambda tenant: tenant.served / MICRO)

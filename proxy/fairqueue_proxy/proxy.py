@@ -179,7 +179,7 @@ class Proxy:
             queue.max_requests, queue.max_requests_per_tenant, queue.max_bytes, queue.max_bytes_per_tenant
         )
         self.drain.window_seconds = document.drain.timeout_seconds
-        self.watch.engine_is(kind, document.engine.api_key)
+        self.watch.engine_is(kind, document.engine.api_key, pressure.scrape_interval_seconds)
         dispatcher.pump()
 
     async def start(self, listen: Address, admin: Address, local: Address) -> tuple[Address, Address, Address]:

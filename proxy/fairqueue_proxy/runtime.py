@@ -29,11 +29,6 @@ class InForce:
     engine: Engine
     identity: Identity
 
-    @property
-    def observes(self) -> bool:
-        """Nothing is held back: only what would have been done is counted."""
-        return self.document.mode == "Observe"
-
 
 @dataclass(slots=True)
 class Runtime:
@@ -52,7 +47,6 @@ class Runtime:
     stream_pace: StreamPace = field(default_factory=StreamPace)
     # Of requests that belong to no tenant.
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    would_refuse: Counter[Outcome] = field(default_factory=Counter)
 
     @property
     def engine_key(self) -> str | None:

@@ -43,8 +43,6 @@ class Tenant:
     split: bool = False
     pace: Pace | None = None
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    # In Observe mode: what would have been refused.
-    would_refuse: Counter[Outcome] = field(default_factory=Counter)
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0

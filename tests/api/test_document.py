@@ -71,7 +71,7 @@ def documents(draw: st.DrawFn) -> Document:
         schema=1,
         policy=draw(st.text()),
         revision=draw(st.text()),
-        mode=draw(st.sampled_from(["Enforce", "Observe"])),
+        mode="Enforce",
         engine=EngineSettings(
             draw(st.sampled_from(["TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI"])),
             draw(st.none() | st.integers(1, 65535)),

@@ -137,7 +137,7 @@ def test_the_example_renders_to_this_document() -> None:
 def test_every_other_field_reaches_the_document_too() -> None:
     document = rendered(
         engine={"kind": "OpenAI", "port": 8000, "apiKeySecretRef": {"name": "engine", "key": "token"}},
-        mode="Observe",
+        mode="Enforce",
         identity={"onUnidentified": "Anonymous", "sources": [GATEWAY]},
         anonymous={"weight": 2, "perIdentity": False, "limits": {"maxInFlight": 3, "maxQueued": 4}},
         groups=[{"name": "org"}, {"name": "team", "parent": "org", "weight": 7}],
@@ -164,7 +164,7 @@ def test_every_other_field_reaches_the_document_too() -> None:
     )
     content = json.loads(document.to_json())
     assert content["engine"] == {"kind": "OpenAI", "port": 8000, "api_key": "engine/token"}
-    assert content["mode"] == "Observe"
+    assert content["mode"] == "Enforce"
     assert content["identity"]["on_unidentified"] == "Anonymous"
     assert content["anonymous"] == {
         "weight": 2,

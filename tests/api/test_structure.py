@@ -89,7 +89,6 @@ def test_the_smallest_policy_has_the_defaults_of_v1alpha1() -> None:
     + [
         pytest.param({"engine": {"kind": "TGI", "port": 65535}}, id="highest-port"),
         pytest.param({"mode": "Enforce"}, id="enforce"),
-        pytest.param({"mode": "Observe"}, id="observe"),
         pytest.param({"engine": {"kind": "TGI", "apiKeySecretRef": {"name": "e", "key": "k"}}}, id="engine-key"),
         pytest.param({"engine": {"kind": "TGI", "listen": {"hostEnv": "HOST", "portArg": "--port"}}}, id="listen"),
         pytest.param({"engine": {"kind": "TGI", "listen": {"hostArg": "-h", "portEnv": "PORT"}}}, id="listen-again"),

@@ -116,3 +116,12 @@ async def test_an_exception_that_nobody_has_thought_of_does_not_end_the_search_f
     await until(lambda: waiting.dispatched_at is not None)
     assert "looking for the engine failed" in caplog.messages
     desk.finish(waiting)
+
+
+def test_the_engine_is_never_looked_at_more_often_than_the_policys_scrape_interval() -> None:
+    """`backpressure.scrapeInterval`: the shortest time between two looks."""
+    desk = Desk("alice")
+    watch = EngineWatch("TGI", ToldUpstream([]), desk.dispatcher, desk.clock)
+    assert watch.interval_seconds == engine_watch.WATCH_SECONDS
+    watch.engine_is("TGI", None, 30.0)
+    assert watch.interval_seconds == 30.0

@@ -187,13 +187,6 @@ class Scheduler:
         self._start(request)
         return request
 
-    def start_out_of_turn(self, request: Request) -> None:
-        """Starts a queued request that has been served already, whatever the order says: for a scheduler that only
-        watches. The bound does not hold after it."""
-        self._expect(request, State.QUEUED)
-        request.predicted_tokens = self._predict(request)
-        self._start(request)
-
     def confirm(self, request: Request) -> None:
         """The engine has taken the request: what is known exactly turns from reservation into charge."""
         self._expect(request, State.IN_FLIGHT)
