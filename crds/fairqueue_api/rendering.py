@@ -55,7 +55,8 @@ def render(policy: "FairnessPolicy", secrets: SecretSource | None) -> Document:
         schema=SCHEMA,
         policy=f"{policy.metadata.namespace}/{policy.metadata.name}",
         revision="",
-        mode=spec.mode,
+        # `own_rules` lets no other through yet.
+        mode="Enforce",
         engine=EngineSettings(spec.engine.kind, spec.engine.port, keys.of_engine(spec.engine)),
         identity=IdentitySettings(spec.identity.on_unidentified, tuple(_sources(spec.identity.sources))),
         groups=tuple(
