@@ -38,6 +38,7 @@ FIRST_LOOK_SECONDS = 1.0
 CONNECTION_BYTES = 25_000
 BASE_BYTES = 256 * 1024 * 1024
 DESCRIPTORS_KEPT_BACK = 64
+BACKLOG = 4096
 TGI_PIECE_TOKENS = 1024
 DRAIN_SECONDS = 120.0
 LAST_WORDS_SECONDS = 2.0
@@ -243,7 +244,7 @@ class Proxy:
     async def _listen(self, runner: web.BaseRunner, address: Address) -> Address:
         self._runners.append(runner)
         await runner.setup()
-        site = web.TCPSite(runner, address.host, address.port)
+        site = web.TCPSite(runner, address.host, address.port, backlog=BACKLOG)
         try:
             await site.start()
         except OSError as error:

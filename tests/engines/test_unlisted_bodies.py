@@ -1,4 +1,4 @@
-"""Unlisted routes of an OpenAI-compatible engine: any body passes, and its size is that of its bytes."""
+"""Unlisted routes of an OpenAI-compatible engine: other bodies than JSON pass, and their size is that of their bytes."""
 
 import contextlib
 from typing import Any
@@ -14,8 +14,12 @@ PATH = "/v1/audio/speech"
 
 
 @given(body=st.binary(max_size=200))
-def test_a_body_that_is_no_json_object_passes_as_it_is(body: bytes) -> None:
-    call = parse("OpenAI", PATH, body)
+def test_a_body_that_is_no_json_object_passes_as_it_is_unless_an_engine_might_read_it_as_one(body: bytes) -> None:
+    try:
+        call = parse("OpenAI", PATH, body)
+    except BadBody:
+        assert b"{" in body or b"[" in body
+        return
     if call.media_parts:
         assert call.body == body
         assert (call.prompt_bytes, call.sequences, call.stream) == (0, 1, False)

@@ -119,6 +119,9 @@ def _parse_other(body: bytes) -> Call:
     try:
         fields = decode_body(body)
     except BadBody:
+        if _looks_like_json(body):
+            # Python's readers take more than JSON (a byte order mark, UTF-16, NaN): the engine might read it.
+            raise
         return Call(
             api=Api.OTHER,
             stream=False,
@@ -142,3 +145,8 @@ def _parse_other(body: bytes) -> Call:
         max_tokens=max((limit for limit in limits if limit is not None), default=None),
         make_meter=OtherMeter,
     )
+
+
+def _looks_like_json(body: bytes) -> bool:
+    """An object or a list, whatever stands before it and however its characters are written."""
+    return body[:64].translate(None, b"\x00\t\r\n \xef\xbb\xbf\xfe\xff")[:1] in (b"{", b"[")
