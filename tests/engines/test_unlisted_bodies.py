@@ -1,4 +1,4 @@
-"""Unlisted routes of an OpenAI-compatible engine: other bodies than JSON pass, and their size is that of their bytes."""
+"""Unlisted routes of an OpenAI-compatible engine: other bodies than JSON pass, measured by their bytes."""
 
 import contextlib
 from typing import Any
