@@ -4,6 +4,7 @@ stream at each scrape. Label values are tenant and group names of the policy: fe
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.document_watch import ReloadCounts
@@ -18,13 +19,19 @@ Samples = Iterable[tuple[str, float]]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@lru_cache(maxsize=1 << 15)
+def _prefix(name: str, labels: str) -> str:
+    """What stands before the value; the same at each scrape."""
+    return f"fairqueue_{name}{labels} "
+
+
 def _text(value: float) -> str:
     """All digits of a whole number: counters that grow large must not move in steps."""
     return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 def _family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
-    lines = [f"fairqueue_{name}{labels} {_text(value)}\n" for labels, value in samples]
+    lines = [f"{_prefix(name, labels)}{_text(value)}\n" for labels, value in samples]
     if lines:
         yield f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} {kind}\n"
         yield from lines
