@@ -92,3 +92,16 @@ class RouteTable:
         if method == "OPTIONS":
             return FREE if is_free or path in self._metered or path in self._identified else REFUSED
         return REFUSED
+
+
+class ListedRoutes:
+    """What all adapters do the same way whose routes are those of a table."""
+
+    routes: RouteTable
+
+    def route(self, method: str, path: str) -> Route:
+        return self.routes.match(method, path)
+
+    @property
+    def metered_paths(self) -> frozenset[str]:
+        return self.routes.metered_paths

@@ -10,7 +10,7 @@ from typing import Final
 from fairqueue_proxy.engines.call import Api, Call, Route
 from fairqueue_proxy.engines.conversations import size_of_chat
 from fairqueue_proxy.engines.embeddings_body import parse_embeddings
-from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, RouteTable
+from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, ListedRoutes, RouteTable
 from fairqueue_proxy.engines.fields import MAX_TOKENS, TRUE, Fields, copies, decode_body, is_null, is_true, number
 from fairqueue_proxy.engines.llamacpp_native import ask_counts, size_of_native
 from fairqueue_proxy.engines.messages_body import parse_messages
@@ -55,20 +55,14 @@ _ROUTES: Final = RouteTable(
 _LIMITS: Final = ("max_tokens", "max_output_tokens", "n_predict")
 
 
-class LlamaCpp:
+class LlamaCpp(ListedRoutes):
     """The engine kind `LlamaCpp`."""
 
     kind = "LlamaCpp"
+    routes = _ROUTES
     stripped_headers = STRIPPED_HEADERS
     shares_request_ids = False
     cancels_plain = False
-
-    def route(self, method: str, path: str) -> Route:
-        return _ROUTES.match(method, path)
-
-    @property
-    def metered_paths(self) -> frozenset[str]:
-        return _ROUTES.metered_paths
 
     def parse(self, route: Route, body: bytes) -> Call:
         fields = decode_body(body)

@@ -10,7 +10,7 @@ from typing import Final
 from fairqueue_proxy.engines.call import Access, Api, BadBody, Call, Route
 from fairqueue_proxy.engines.conversations import size_of_chat
 from fairqueue_proxy.engines.embeddings_body import parse_embeddings
-from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, RouteTable
+from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, ListedRoutes, RouteTable
 from fairqueue_proxy.engines.fields import Fields, copies, decode_body, encode, is_lax_true, is_null, output_limit
 from fairqueue_proxy.engines.messages_body import parse_messages
 from fairqueue_proxy.engines.prompts import size_of_prompt
@@ -61,25 +61,22 @@ _ACTS: Final = frozenset({"abort", "abort_requests", "cancel", "control"})
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-class OpenAi:
+class OpenAi(ListedRoutes):
     """The engine kind `OpenAI`."""
 
     kind = "OpenAI"
+    routes = _ROUTES
     stripped_headers = STRIPPED_HEADERS
     shares_request_ids = False
     cancels_plain = True
 
     def route(self, method: str, path: str) -> Route:
-        route = _ROUTES.match(method, path)
+        route = super().route(method, path)
         if route.access is Access.REFUSED and method == "POST" and path.startswith(_PREFIX):
             parts = path.removeprefix(_PREFIX).split("/")
             if parts[0] not in _NOT_BY_TENANTS and parts[-1] not in _ACTS and all(parts):
                 return _OTHER
         return route
-
-    @property
-    def metered_paths(self) -> frozenset[str]:
-        return _ROUTES.metered_paths
 
     def parse(self, route: Route, body: bytes) -> Call:
         if route.api is Api.OTHER:

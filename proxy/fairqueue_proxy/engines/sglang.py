@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from fairqueue_proxy.engines.call import Api, Call, Route
 from fairqueue_proxy.engines.embeddings_body import parse_embeddings
-from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, RouteTable
+from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, ListedRoutes, RouteTable
 from fairqueue_proxy.engines.fields import (
     Fields,
     copies,
@@ -53,20 +53,14 @@ _ROUTES: Final = RouteTable(
 )
 
 
-class Sglang:
+class Sglang(ListedRoutes):
     """The engine kind `SGLang`."""
 
     kind = "SGLang"
+    routes = _ROUTES
     stripped_headers = STRIPPED_HEADERS
     shares_request_ids = False
     cancels_plain = True
-
-    def route(self, method: str, path: str) -> Route:
-        return _ROUTES.match(method, path)
-
-    @property
-    def metered_paths(self) -> frozenset[str]:
-        return _ROUTES.metered_paths
 
     def parse(self, route: Route, body: bytes) -> Call:
         fields = decode_body(body)

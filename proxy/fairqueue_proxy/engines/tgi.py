@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from fairqueue_proxy.engines.call import Api, Call, Route
 from fairqueue_proxy.engines.conversations import size_of_chat
-from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, RouteTable
+from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, ListedRoutes, RouteTable
 from fairqueue_proxy.engines.fields import (
     TRUE,
     Fields,
@@ -50,20 +50,14 @@ _ROUTES: Final = RouteTable(
 )
 
 
-class Tgi:
+class Tgi(ListedRoutes):
     """The engine kind `TGI`."""
 
     kind = "TGI"
+    routes = _ROUTES
     stripped_headers = STRIPPED_HEADERS
     shares_request_ids = False
     cancels_plain = True
-
-    def route(self, method: str, path: str) -> Route:
-        return _ROUTES.match(method, path)
-
-    @property
-    def metered_paths(self) -> frozenset[str]:
-        return _ROUTES.metered_paths
 
     def parse(self, route: Route, body: bytes) -> Call:
         fields = decode_body(body)

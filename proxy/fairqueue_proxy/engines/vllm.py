@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from fairqueue_proxy.engines.call import Api, Call, Route
 from fairqueue_proxy.engines.embeddings_body import parse_embeddings
-from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, RouteTable
+from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, ListedRoutes, RouteTable
 from fairqueue_proxy.engines.fields import Fields, decode_body, decode_object, encode, is_lax_true, is_null
 from fairqueue_proxy.engines.live_usage_bodies import parse_with_live_usage, size_of
 from fairqueue_proxy.engines.messages_body import parse_messages
@@ -58,20 +58,14 @@ _EXTRA_ARGUMENTS: Final = "vllm_xargs"
 _TRANSFER_FIELDS: Final = frozenset({"kv_transfer_params", "ec_transfer_params"})
 
 
-class Vllm:
+class Vllm(ListedRoutes):
     """The engine kind `VLLM`."""
 
     kind = "VLLM"
+    routes = _ROUTES
     stripped_headers = STRIPPED_HEADERS
     shares_request_ids = True
     cancels_plain = True
-
-    def route(self, method: str, path: str) -> Route:
-        return _ROUTES.match(method, path)
-
-    @property
-    def metered_paths(self) -> frozenset[str]:
-        return _ROUTES.metered_paths
 
     def parse(self, route: Route, body: bytes) -> Call:
         fields = decode_body(body)
