@@ -4,6 +4,8 @@ One task a request, made by aiohttp and cancelled by it as soon as the client ha
 goes on in `metered`, everything else is passed on or refused here.
 """
 
+from functools import cache
+
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.http_exceptions import LineTooLong
@@ -52,7 +54,7 @@ class DataPort:
             if path is None or route.access is Access.REFUSED or values(request.raw_headers, b"upgrade"):
                 raise Refused(Outcome.FORBIDDEN_ROUTE, f"{request.method} on this path is not allowed")
             target = encode(path) + (f"?{query}" if query else "")
-            stripped = frozenset(name.encode() for name in engine.stripped_headers)
+            stripped = _encoded(engine.stripped_headers)
             if route.access is Access.FREE:
                 return await pass_on(runtime, request, target, stripped | self._credentials(in_force, request))
             if in_force is None:
@@ -91,6 +93,12 @@ class DataPort:
         if in_force is None:
             return _USUAL_CREDENTIALS
         return in_force.identity.withheld(_peer(request))
+
+
+@cache
+def _encoded(names: frozenset[str]) -> frozenset[bytes]:
+    """Header names as requests carry them; one set for each kind of engine."""
+    return frozenset(name.encode() for name in names)
 
 
 def _peer(request: web.BaseRequest) -> str | None:
