@@ -4,6 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Without cached bytecode every test process and every command compiles all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
 .PHONY: help setup demo test test-long soak lint format crd mutation lock clean
@@ -29,8 +31,9 @@ demo: $(STAMP) ## a real engine shared by a flood and a chat, without and with f
 test: $(STAMP) ## the test suite, with branch coverage
 	@$(BIN)/python -m pytest -m 'not long' -n 2 --cov --cov-report=term:skip-covered
 
-test-long: $(STAMP) ## what takes minutes: the full soak and long property runs
+test-long: $(STAMP) ## what takes minutes: the full soak, long runs, each property on many examples
 	@$(BIN)/python -m pytest -m long
+	@$(BIN)/python -m pytest -m "hypothesis and not long" --hypothesis-profile=thorough -n 2
 
 soak: $(STAMP) ## 10,000 random request lives through real sockets
 	@$(BIN)/python -m pytest -m long tests/soak

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api import api_server
@@ -48,7 +48,6 @@ def verdicts(rule: Rule, content: dict[str, Any]) -> list[tuple[bool, bool]]:
     return list(zip(by_cel, by_us, strict=True))
 
 
-@settings(max_examples=500)
 @given(seed=SEEDS)
 def test_structure_is_judged_alike(seed: int) -> None:
     content = random_policy(seed, faults=True)
@@ -56,7 +55,6 @@ def test_structure_is_judged_alike(seed: int) -> None:
     assert (parsed(content) is not None) == is_well_formed, content
 
 
-@settings(max_examples=500)
 @given(seed=SEEDS)
 def test_every_rule_is_judged_alike_in_cel_and_here(seed: int) -> None:
     content = random_policy(seed, faults=False)
@@ -64,7 +62,6 @@ def test_every_rule_is_judged_alike_in_cel_and_here(seed: int) -> None:
         assert all(by_cel == by_us for by_cel, by_us in verdicts(rule, content)), (rule.cel, content)
 
 
-@settings(max_examples=500)
 @given(seed=SEEDS)
 def test_repeated_entries_are_found_where_the_api_server_finds_them(seed: int) -> None:
     content = random_policy(seed, faults=False)
@@ -73,7 +70,6 @@ def test_repeated_entries_are_found_where_the_api_server_finds_them(seed: int) -
     assert len(list(_repeated_entries(policy, ""))) == api_server.repeated_entries(SCHEMA, stored(content))
 
 
-@settings(max_examples=500)
 @given(seed=SEEDS)
 def test_defaults_are_the_same(seed: int) -> None:
     content = random_policy(seed, faults=False)

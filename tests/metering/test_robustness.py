@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fairqueue_proxy.metering import (
@@ -73,7 +73,6 @@ PLAIN = {
     "vertex": ("tgi", "14-vertex"),
 }
 
-few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 mutations = st.lists(
     st.tuples(
         st.integers(0, 5000), st.integers(0, 8), st.sampled_from([b"", b'"', b"-", b"null", b"[", b"9" * 30, b"}"])
@@ -110,7 +109,6 @@ def _check(meter: Meter, given_bytes: bytes, returned: bytes, malformed_before: 
 
 @pytest.mark.parametrize("name", METERS)
 @given(data=st.data(), changes=mutations)
-@few_examples
 def test_damaged_events_never_raise(name: str, data: st.DataObject, changes: list[tuple[int, int, bytes]]) -> None:
     chunks = _events(name)
     meter = METERS[name]()
@@ -121,7 +119,6 @@ def test_damaged_events_never_raise(name: str, data: st.DataObject, changes: lis
 
 @pytest.mark.parametrize("name", METERS)
 @given(changes=mutations, status=st.sampled_from([200, 424, 500]))
-@few_examples
 def test_damaged_plain_replies_never_raise(name: str, changes: list[tuple[int, int, bytes]], status: int) -> None:
     recorded = _exchange(*PLAIN[name])
     body = _mutated(recorded.reply, changes)
@@ -132,7 +129,6 @@ def test_damaged_plain_replies_never_raise(name: str, changes: list[tuple[int, i
 
 @pytest.mark.parametrize("name", METERS)
 @given(event=st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda data: b"data: " + data + b"\n\n")))
-@few_examples
 def test_random_bytes_pass_untouched(name: str, event: bytes) -> None:
     meter = METERS[name]()
     assert meter.event(event) == event
@@ -181,7 +177,6 @@ def test_opaque_pieces_comments_and_null_events_are_not_looked_into(name: str) -
 
 
 @given(data=st.binary(max_size=80), is_event=st.booleans())
-@few_examples
 def test_an_unknown_route_may_reply_with_anything(data: bytes, is_event: bool) -> None:
     meter = OtherMeter()
     given_bytes = b"data: " + data + b"\n\n" if is_event else data

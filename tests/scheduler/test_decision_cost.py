@@ -8,7 +8,7 @@ from fairqueue_proxy.scheduler import Node, Scheduler
 from fairqueue_proxy.scheduler.lazy_heap import LazyHeap
 from scheduler.scenario import anything_fits, plain_scheduler, send
 
-REQUESTS = 500
+REQUESTS = 200
 
 
 def looks_per_request(tenants: int, tokens: int) -> float:
