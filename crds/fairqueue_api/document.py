@@ -4,41 +4,33 @@ Client keys are in it as digests only. Names are snake_case; times are seconds, 
 give the same bytes: everything is sorted, nothing depends on the clock.
 """
 
-import json
-from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Annotated, Final, Literal
 
+from msgspec import Meta, Struct, json, structs
+
 SCHEMA: Final = 1
 
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """A number's range, both ends included."""
-
-    minimum: float
-    maximum: float
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PositiveCount = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Weight = Annotated[int, Meta(ge=1, le=10_000)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
 
-Count = Annotated[int, Between(0, 2**63 - 1)]
-PositiveCount = Annotated[int, Between(1, 2**63 - 1)]
-Weight = Annotated[int, Between(1, 10_000)]
-Percent = Annotated[int, Between(0, 100)]
-Seconds = Annotated[float, Between(0, 3600)]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
+class EngineSettings(Struct, frozen=True):
     """`port` is the one that clients know; a standalone proxy is told where its engine is. `api_key` is sent to the
     engine in place of the client's: the only secret that a document holds in clear."""
 
     kind: Literal["TGI", "VLLM", "SGLang", "LlamaCpp", "OpenAI"]
-    port: Annotated[int, Between(1, 65_535)] | None
-    api_key: str | None = field(repr=False)
+    port: Annotated[int, Meta(ge=1, le=65_535)] | None
+    api_key: str | None
+
+    def __repr__(self) -> str:
+        return _repr_without("api_key", self)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
+class SourceSettings(Struct, frozen=True):
     """One way to know a client; `header` is in lower case.
 
     An API key names its tenant by digest. A trusted header names an identity, and is believed only from TCP peers in
@@ -51,24 +43,21 @@ class SourceSettings:
     trusted_cidrs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class IdentitySettings:
+class IdentitySettings(Struct, frozen=True):
     """Sources in the order in which they are tried, and what becomes of a request that none of them identifies."""
 
     on_unidentified: Literal["Reject", "Anonymous"]
     sources: tuple[SourceSettings, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectSettings:
+class SubjectSettings(Struct, frozen=True):
     """An identity, as a source other than API keys verifies it."""
 
     source: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
+class LimitSettings(Struct, frozen=True):
     """None: bounded by the pod's limits only. `tokens_per_minute` counts prompt and output."""
 
     max_in_flight: PositiveCount | None
@@ -76,15 +65,13 @@ class LimitSettings:
     tokens_per_minute: PositiveCount | None
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSettings:
+class GroupSettings(Struct, frozen=True):
     name: str
     parent: str | None
     weight: Weight
 
 
-@dataclass(frozen=True, slots=True)
-class TenantSettings:
+class TenantSettings(Struct, frozen=True):
     """`fair_within` of `User`: the tenant's share is split among the users that its requests name."""
 
     name: str
@@ -93,12 +80,14 @@ class TenantSettings:
     fair_within: Literal["None", "User"]
     limits: LimitSettings
     subjects: tuple[SubjectSettings, ...]
-    # A digest of a guessable key can be searched for: digests stay out of logs.
-    key_digests: tuple[str, ...] = field(repr=False)
+    key_digests: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        # A digest of a guessable key can be searched for: digests stay out of logs.
+        return _repr_without("key_digests", self)
 
 
-@dataclass(frozen=True, slots=True)
-class AnonymousSettings:
+class AnonymousSettings(Struct, frozen=True):
     """The class of those who belong to no tenant; `per_identity`: one leaf for each verified identity."""
 
     weight: Weight
@@ -106,15 +95,13 @@ class AnonymousSettings:
     limits: LimitSettings
 
 
-@dataclass(frozen=True, slots=True)
-class QuadraticSettings:
+class QuadraticSettings(Struct, frozen=True):
     input_input_per_million: Count
     input_output_per_million: Count
     output_output_per_million: Count
 
 
-@dataclass(frozen=True, slots=True)
-class CostSettings:
+class CostSettings(Struct, frozen=True):
     """Cost units per token and per request; `quadratic` is None when `type` is Linear."""
 
     type: Literal["Linear", "Quadratic"]
@@ -126,8 +113,7 @@ class CostSettings:
     quadratic: QuadraticSettings | None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSettings:
+class QueueSettings(Struct, frozen=True):
     max_requests: PositiveCount
     max_requests_per_tenant: PositiveCount
     max_bytes: PositiveCount
@@ -137,8 +123,7 @@ class QueueSettings:
     timeout_seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class BackpressureSettings:
+class BackpressureSettings(Struct, frozen=True):
     """None: as the engine reports, else learned. `scrape_interval_seconds` is the shortest time between two looks at
     what the engine reports."""
 
@@ -148,19 +133,17 @@ class BackpressureSettings:
     max_prefill_tokens: PositiveCount | None
 
 
-@dataclass(frozen=True, slots=True)
-class DrainSettings:
+class DrainSettings(Struct, frozen=True):
     timeout_seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """`policy` is namespace/name; `revision` changes with anything else in the document, rotated keys included."""
 
     schema: Literal[1]
     policy: str
     revision: str
-    mode: Literal["Enforce"]
+    mode: Literal["Enforce", "Observe"]
     engine: EngineSettings
     identity: IdentitySettings
     groups: tuple[GroupSettings, ...]
@@ -172,16 +155,17 @@ class Document:
     drain: DrainSettings
 
     def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no white space, ASCII. `parse_document` reads it."""
-        return _canonical_json(asdict(self))
+        """Canonical JSON: sorted keys, no white space, UTF-8. `parse_document` reads it."""
+        return json.encode(self, order="sorted")
 
 
 def revision_of(document: Document) -> str:
     """SHA-256, hex, of the document's canonical JSON without its revision."""
-    content = asdict(document)
+    content = structs.asdict(document)
     del content["revision"]
-    return sha256(_canonical_json(content)).hexdigest()
+    return sha256(json.encode(content, order="sorted")).hexdigest()
 
 
-def _canonical_json(content: dict[str, object]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+def _repr_without(secret: str, settings: Struct) -> str:
+    shown = [f"{name}={value!r}" for name, value in structs.asdict(settings).items() if name != secret]
+    return f"{type(settings).__name__}({', '.join(shown)})"

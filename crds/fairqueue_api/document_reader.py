@@ -1,18 +1,18 @@
-"""Reads a rendered document, with the standard library alone: a sidecar starts on it, and must start fast.
+"""Reads a rendered document, without pydantic: a sidecar starts on it, and must start fast.
 
 Fields that this version does not know are passed over and named, so that a newer operator can speak to an older
 proxy; all that it knows must be there, well formed, and fit together. The revision is taken as it stands: it may
 cover fields that are not read.
 """
 
-import json
+import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
+from typing import Any, NamedTuple
+
+from msgspec import DecodeError, Struct, ValidationError, convert, json
 
 from .cidrs import CidrError, parse_cidr
-from .document import SCHEMA, Between, Document
+from .document import SCHEMA, Document
 from .errors import DocumentError, Problem
 
 _SOURCE = "document"
@@ -28,72 +28,47 @@ class ParsedDocument(NamedTuple):
 def parse_document(content: bytes) -> ParsedDocument:
     """Raises `DocumentError`, for a schema other than 1 too."""
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
+        value = json.decode(content)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
         raise _error("", "is not JSON", "render it again") from None
     if not isinstance(value, dict):
         raise _error("", "is not a JSON object", "render it again")
     schema = value.get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise _error("schema", f"is not {SCHEMA}, the one that this version reads", "run a proxy that matches it")
-    decoder = _Decoder()
-    document = cast("Document", decoder.decode(Document, value, ""))
+    try:
+        document = convert(value, Document)
+    except ValidationError as error:
+        raise _refusal(str(error)) from None
     problems = [Problem(_SOURCE, *finding, "render it again") for finding in _contradictions(document)]
     if problems:
         raise DocumentError(problems)
-    return ParsedDocument(document, sorted(decoder.unknown_fields))
+    return ParsedDocument(document, sorted(set(_unknown_fields(value, document, ""))))
 
 
-class _Decoder:
-    """Plain JSON values into what a type hint says; knows only the hints that documents use."""
-
-    def __init__(self) -> None:
-        self.unknown_fields: set[str] = set()
-
-    def decode(self, hint: Any, value: object, path: str) -> object:
-        origin = get_origin(hint)
-        if is_dataclass(hint):
-            return self._object(cast("type[object]", hint), value, path)
-        if origin is Annotated:
-            return self._within(hint, value, path)
-        if origin is tuple:
-            if not isinstance(value, list):
-                raise _error(path, "is not a list", "render it again")
-            return tuple(self.decode(get_args(hint)[0], item, f"{path}[]") for item in value)
-        if origin is Literal:
-            if not isinstance(value, str | int) or value not in get_args(hint):
-                raise _error(path, "has a value that this version does not know", "run a proxy that matches it")
-            return value
-        if origin in (Union, UnionType):
-            return None if value is None else self.decode(get_args(hint)[0], value, path)
-        return _plain(hint, value, path)
-
-    def _object(self, hint: type[object], value: object, path: str) -> object:
-        if not isinstance(value, dict):
-            raise _error(path, "is not an object", "render it again")
-        prefix = f"{path}." if path else ""
-        hints = {field.name: field.type for field in fields(cast("Any", hint))}
-        self.unknown_fields.update(f"{prefix}{name}" for name in value.keys() - hints.keys())
-        missing = [name for name in hints if name not in value]
-        if missing:
-            raise _error(f"{prefix}{missing[0]}", "is missing", "render it again")
-        return hint(**{name: self.decode(item, value[name], f"{prefix}{name}") for name, item in hints.items()})
-
-    def _within(self, hint: Any, value: object, path: str) -> object:
-        base, bounds = get_args(hint)
-        number = self.decode(base, value, path)
-        if isinstance(bounds, Between) and not bounds.minimum <= cast("float", number) <= bounds.maximum:
-            raise _error(path, f"is not between {bounds.minimum} and {bounds.maximum}", "render it again")
-        return number
+def _refusal(text: str) -> DocumentError:
+    """What msgspec says, as `DocumentError`: a message, and the place unless it is the whole document."""
+    what, _, place = text.rpartition(" - at `$")
+    path = re.sub(r"\[\d+\]", "[]", place.strip(".`")) if what else ""
+    what = what or text
+    if what.startswith(("Expected", "Object missing")):
+        return _error(path, f"{what[0].lower()}{what[1:]}", "render it again")
+    # Any other message may repeat the value.
+    return _error(path, "has a value that this version does not know", "run a proxy that matches it")
 
 
-def _plain(hint: type[object], value: object, path: str) -> object:
-    # bool is a subclass of int, and a whole number of seconds may be written without a fraction.
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise _error(path, f"is not of type {hint.__name__}", "render it again")
-    return value
+def _unknown_fields(value: Any, known: object, path: str) -> Iterator[str]:
+    """The paths of what is in `value` and not in `known`, which was read from it."""
+    if isinstance(known, Struct):
+        for name, item in value.items():
+            place = f"{path}.{name}" if path else name
+            if name in known.__struct_fields__:
+                yield from _unknown_fields(item, getattr(known, name), place)
+            else:
+                yield place
+    elif isinstance(known, tuple):
+        for item, each in zip(value, known, strict=True):
+            yield from _unknown_fields(item, each, f"{path}[]")
 
 
 def _contradictions(document: Document) -> Iterator[tuple[str, str]]:

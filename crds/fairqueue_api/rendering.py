@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from .cidrs import parse_cidr
 from .credentials import digest
 from .document import (
@@ -55,8 +57,7 @@ def render(policy: "FairnessPolicy", secrets: SecretSource | None) -> Document:
         schema=SCHEMA,
         policy=f"{policy.metadata.namespace}/{policy.metadata.name}",
         revision="",
-        # `own_rules` lets no other through yet.
-        mode="Enforce",
+        mode=spec.mode,
         engine=EngineSettings(spec.engine.kind, spec.engine.port, keys.of_engine(spec.engine)),
         identity=IdentitySettings(spec.identity.on_unidentified, tuple(_sources(spec.identity.sources))),
         groups=tuple(
@@ -77,7 +78,7 @@ def render(policy: "FairnessPolicy", secrets: SecretSource | None) -> Document:
     )
     if keys.problems:
         raise SecretError(keys.problems)
-    return replace(document, revision=revision_of(document))
+    return structs.replace(document, revision=revision_of(document))
 
 
 class _Keys:

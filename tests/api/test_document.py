@@ -1,7 +1,8 @@
 """Documents on the wire: a round trip loses nothing, newer ones are read, broken ones are refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -117,8 +118,14 @@ def test_a_round_trip_loses_nothing(document: Document) -> None:
 
 
 def test_the_json_is_canonical() -> None:
-    content = render(load_policy(EXAMPLE), Keys()).to_json()
-    assert content == json.dumps(json.loads(content), sort_keys=True, separators=(",", ":")).encode()
+    content = example()
+    add_subjects((0, "équipe"))(content)
+    written = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert parse(content).to_json() == written
+
+
+def test_equal_documents_have_the_same_hash() -> None:
+    assert len({parse(example()), parse(example())}) == 1
 
 
 def test_unknown_fields_are_passed_over_and_named_once() -> None:
@@ -130,6 +137,13 @@ def test_unknown_fields_are_passed_over_and_named_once() -> None:
     parsed = parse_document(json.dumps(content).encode())
     assert parsed.document == parse(example())
     assert parsed.unknown_fields == ["later", "queue.order", "tenants[].priority"]
+
+
+def test_of_a_field_that_is_there_twice_the_last_one_counts() -> None:
+    content = json.dumps(example()).replace('"drain": {', '"drain": {"later": 1}, "drain": {"timeout_seconds": 9, ')
+    parsed = parse_document(content.encode())
+    assert parsed.document == parse(example())
+    assert parsed.unknown_fields == []
 
 
 def test_whole_seconds_may_be_written_without_a_fraction() -> None:
@@ -172,19 +186,23 @@ TWO_CHILDREN = [{"name": "a", "parent": "b", "weight": 1}, {"name": "b", "parent
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda content: content.pop("queue"), "queue: is missing"),
-        (lambda content: content["queue"].pop("max_bytes"), "queue.max_bytes: is missing"),
-        (put("queue", value=[]), "queue: is not an object"),
-        (put("tenants", value={}), "tenants: is not a list"),
-        (put("tenants", 0, value="a"), "tenants[]: is not an object"),
-        (put("tenants", 0, "weight", value="1"), "tenants[].weight: is not of type int"),
-        (put("tenants", 0, "weight", value=True), "tenants[].weight: is not of type int"),
-        (put("tenants", 0, "weight", value=1.0), "tenants[].weight: is not of type int"),
-        (put("tenants", 0, "weight", value=0), "tenants[].weight: is not between 1 and 10000"),
-        (put("tenants", 0, "name", value=None), "tenants[].name: is not of type str"),
-        (put("drain", "timeout_seconds", value=-1), "drain.timeout_seconds: is not between 0 and 3600"),
-        (put("drain", "timeout_seconds", value=float("nan")), "drain.timeout_seconds: is not between 0 and 3600"),
-        (put("drain", "timeout_seconds", value=float("inf")), "drain.timeout_seconds: is not between 0 and 3600"),
+        (lambda content: content.pop("queue"), "object missing required field `queue`"),
+        (lambda content: content["queue"].pop("max_bytes"), "queue: object missing required field `max_bytes`"),
+        (put("queue", value=[]), "queue: expected `object`, got `array`"),
+        (put("tenants", value={}), "tenants: expected `array`, got `object`"),
+        (put("tenants", 0, value="a"), "tenants[]: expected `object`, got `str`"),
+        (put("tenants", 0, "weight", value="1"), "tenants[].weight: expected `int`, got `str`"),
+        (put("tenants", 0, "weight", value=True), "tenants[].weight: expected `int`, got `bool`"),
+        (put("tenants", 0, "weight", value=1.0), "tenants[].weight: expected `int`, got `float`"),
+        (put("tenants", 0, "weight", value=0), "tenants[].weight: expected `int` >= 1"),
+        (put("tenants", 0, "weight", value=10**19), "tenants[].weight: expected `int` <= 10000"),
+        (put("tenants", 0, "key_digests", value=["a", 1]), "tenants[].key_digests[]: expected `str`, got `int`"),
+        (put("tenants", 0, "name", value=None), "tenants[].name: expected `str`, got `null`"),
+        (put("drain", "timeout_seconds", value=-1), "drain.timeout_seconds: expected `float` >= 0.0"),
+        (put("drain", "timeout_seconds", value=3601), "drain.timeout_seconds: expected `float` <= 3600.0"),
+        (put("drain", "timeout_seconds", value=True), "drain.timeout_seconds: expected `float`, got `bool`"),
+        (put("drain", "timeout_seconds", value=float("nan")), "is not JSON"),
+        (put("drain", "timeout_seconds", value=float("inf")), "is not JSON"),
         (put("groups", 1, "name", value="research"), "groups: repeats a name"),
         (put("groups", value=TWO_CHILDREN), "groups[].parent: names no top-level group"),
         (put("groups", 1, "parent", value="nobody"), "groups[].parent: names no top-level group"),
@@ -238,15 +256,44 @@ def test_one_tenant_may_be_several_identities() -> None:
     assert [subject.value for subject in parse(content).tenants[0].subjects] == ["a", "b"]
 
 
-def test_the_engines_key_is_in_no_error() -> None:
-    content = example()
-    put("engine", "api_key", value="sk-engine secret")(content)
-    with pytest.raises(DocumentError) as caught:
-        parse(content)
-    assert "sk-engine" not in repr(caught.value)
+def places(content: Any) -> Iterator[tuple[str | int, ...]]:
+    """The path of everything that is in `content`."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in inner:
+        yield (name,)
+        yield from ((name, *rest) for rest in places(value))
 
 
-@pytest.mark.parametrize("value", ["Triton", 1, True, None, []])
+@pytest.mark.parametrize(
+    "secret", ["9182 73", "91`8273", " - at `$.918273`", ["918273"], {"918273": "918273"}, 918273, -918273.5]
+)
+def test_no_error_repeats_what_the_document_holds(secret: object) -> None:
+    whole = example()
+    add_subjects((0, "a"))(whole)
+    whole["anonymous"] = {"weight": 1, "per_identity": True, "limits": whole["tenants"][0]["limits"]}
+    said = []
+    for place in places(whole):
+        content = deepcopy(whole)
+        put(*place, value=secret)(content)
+        try:
+            parse(content)
+        except DocumentError as error:
+            said.append(f"{error} {error!r}")
+    assert len(said) > 30
+    assert "8273" not in "".join(said)
+
+
+def test_neither_key_nor_digest_is_shown() -> None:
+    engine = EngineSettings("TGI", None, "sk-engine")
+    tenant = TenantSettings("a", "b", 1, "None", LimitSettings(None, None, None), (), ("0123abcd",))
+    assert repr(engine) == "EngineSettings(kind='TGI', port=None)"
+    assert repr(tenant) == (
+        "TenantSettings(name='a', group='b', weight=1, fair_within='None', limits=LimitSettings(max_in_flight=None, "
+        "max_queued=None, tokens_per_minute=None), subjects=())"
+    )
+
+
+@pytest.mark.parametrize("value", ["Triton", "", "TGI - at `$.mode`"])
 def test_an_engine_that_this_version_does_not_know_is_refused(value: object) -> None:
     content = example()
     content["engine"]["kind"] = value
@@ -273,6 +320,10 @@ def test_one_key_for_two_tenants_is_refused() -> None:
         (b"\xff\xfe", "document: is not JSON: render it again"),
         (b"[" * 200_000, "document: is not JSON: render it again"),
         (b'{"schema":' + b"1" * 5000 + b"}", "document: is not JSON: render it again"),
+        (b'{"schema":1,"drain":1e999}', "document: is not JSON: render it again"),
+        (b'{"schema":1,"policy":"\\ud800"}', "document: is not JSON: render it again"),
+        (b'{"schema":1,"policy":"\xff"}', "document: is not JSON: render it again"),
+        (b'{"schema":1,"later":' + b"[" * 200_000, "document: is not JSON: render it again"),
         (b"[]", "document: is not a JSON object: render it again"),
         (b"null", "document: is not a JSON object: render it again"),
     ],

@@ -17,7 +17,7 @@ print(sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic", "ya
 """
 
 
-def test_reading_a_document_needs_the_standard_library_only() -> None:
+def test_reading_a_document_needs_neither_pydantic_nor_yaml() -> None:
     document = render(load_policy(EXAMPLE), Keys()).to_json()
     done = subprocess.run([sys.executable, "-c", READ_A_DOCUMENT], input=document, capture_output=True, check=True)
     assert done.stdout == b"[]\n"

@@ -327,5 +327,5 @@ def test_without_a_file_the_usage_is_told_and_the_exit_code_is_2() -> None:
 def test_it_needs_neither_the_proxy_nor_what_the_proxy_needs() -> None:
     code = "import sys, fairqueue_cli.validate; print(sorted({n.partition('.')[0] for n in sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in ("aiohttp", "fairqueue_proxy", "uvloop", "msgspec"):
+    for name in ("aiohttp", "fairqueue_proxy", "uvloop"):
         assert f"'{name}'" not in run.stdout

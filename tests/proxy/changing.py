@@ -1,10 +1,11 @@
 """A policy that changes while its proxy runs."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from fairqueue_api import Document, digest
 from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, Play, ScriptedEngine, tgi_token

@@ -9,11 +9,12 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from msgspec.structs import replace
 
 from fairqueue_api import Document, GroupSettings, LimitSettings, TenantSettings, digest
 from fairqueue_api.document import revision_of
@@ -44,11 +45,13 @@ class Round:
 class Rounds:
     """Draws rounds, and brings them into force."""
 
-    def __init__(self, folder: Path, source: random.Random, path: Path) -> None:
+    def __init__(self, folder: Path, source: random.Random, path: Path, *, observing: float = 0.0) -> None:
+        """`observing`: the part of the rounds that only observe."""
         policy = {"queue": {"holdHeaders": "200ms"}, "drain": {"timeout": "10s"}}
         self._base = document_of(folder / "base", tenants=[{"name": "nobody"}], **policy)
         self._source = source
         self._path = path
+        self._observing = observing
         self._epochs = dict.fromkeys(NAMES, 0)
         self.all: list[Round] = []
         self.published = -1
@@ -75,6 +78,7 @@ class Rounds:
             groups=tuple(GroupSettings(name, parent, source.randint(1, 9)) for name, parent in sorted(groups)),
             tenants=tuple(tenants),
             backpressure=pressure,
+            mode="Observe" if source.random() < self._observing else "Enforce",
         )
         return Round(replace(document, revision=revision_of(document)), keys, frozenset(valid))
 
