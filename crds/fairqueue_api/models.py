@@ -254,7 +254,8 @@ class Spec(Model):
     )
     engine: Engine = Field(description="the model server")
     mode: Literal["Enforce", "Observe"] = Field(
-        "Enforce", description="`Observe` (relay everything, refuse nothing, report): **not supported yet**"
+        "Enforce",
+        description="`Observe`: relay everything at once, refuse nothing, and report what `Enforce` would have done",
     )
     injection: Annotated[
         Injection,

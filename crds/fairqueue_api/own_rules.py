@@ -74,11 +74,6 @@ def _headers_can_arrive(spec: Spec) -> Iterator[Finding]:
                 yield path, "is a header that HTTP itself needs", "use one of your own, such as x-tenant"
 
 
-def _mode_is_supported(spec: Spec) -> Iterator[Finding]:
-    if spec.mode == "Observe":
-        yield "spec.mode", f"Observe {NOT_SUPPORTED_YET}", "use Enforce"
-
-
 def _sources_are_supported(spec: Spec) -> Iterator[Finding]:
     for index, source in enumerate(spec.identity.sources):
         if source.type in _SOURCES_NOT_SUPPORTED_YET:
@@ -125,7 +120,6 @@ def _subjects_can_be_verified(spec: Spec) -> Iterator[Finding]:
 
 _RULES: Sequence[Callable[[Spec], Iterable[Finding]]] = (
     _headers_can_arrive,
-    _mode_is_supported,
     _sources_are_supported,
     _a_key_has_one_tenant,
     _a_subject_has_one_tenant,

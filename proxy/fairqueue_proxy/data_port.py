@@ -4,23 +4,28 @@ One task a request, made by aiohttp and cancelled by it as soon as the client ha
 goes on in `metered`, everything else is passed on or refused here.
 """
 
+import asyncio
 from functools import cache
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.http_exceptions import LineTooLong
 
-from fairqueue_proxy.engines import Access, Route
+from fairqueue_proxy.engines import Access, Engine, Route
 from fairqueue_proxy.heads import request_id, values
+from fairqueue_proxy.identity import Client
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metered import MeteredRequest
+from fairqueue_proxy.observed import ObservedRequest, pass_unread
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.passing import pass_on
-from fairqueue_proxy.paths import encode, normalise
+from fairqueue_proxy.paths import as_sent, encode, normalise
 from fairqueue_proxy.receiving import receive_body
 from fairqueue_proxy.refusals import refusal
-from fairqueue_proxy.request_log import log_refusal
+from fairqueue_proxy.request_log import log_observed, log_refusal
 from fairqueue_proxy.runtime import InForce, Runtime
+
+_REFUSED = Route(Access.REFUSED)
 
 # Before there is a policy nothing says which headers carry credentials: these do elsewhere.
 _USUAL_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
@@ -45,34 +50,41 @@ class DataPort:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         runtime = self._runtime
         in_force = runtime.in_force
-        raw_path, _, query = request.raw_path.partition("?")
-        path = normalise(raw_path)
         engine = in_force.engine if in_force is not None else runtime.engine
-        route = engine.route(request.method, path) if path is not None else Route(Access.REFUSED)
+        path = normalise(request.raw_path.partition("?")[0])
+        route = engine.route(request.method, path) if path is not None else _REFUSED
         identifier = request_id(request.raw_headers, runtime.random)
+        line = f"{request.method} {path}"
         try:
-            if path is None or route.access is Access.REFUSED or values(request.raw_headers, b"upgrade"):
-                raise Refused(Outcome.FORBIDDEN_ROUTE, f"{request.method} on this path is not allowed")
-            target = encode(path) + (f"?{query}" if query else "")
-            stripped = _encoded(engine.stripped_headers)
-            if route.access is Access.FREE:
-                return await pass_on(runtime, request, target, stripped | self._credentials(in_force, request))
-            if in_force is None:
-                raise Refused(Outcome.UNCONFIGURED, "this replica has no policy yet: try again later")
-            client = in_force.identity.identify(request.raw_headers, _peer(request))
+            try:
+                client = _admit(in_force, request, route)
+            except Refused as refused:
+                if in_force is None or not in_force.observes:
+                    raise
+                runtime.would_be[refused.outcome] += 1
+                try:
+                    response = await pass_unread(runtime, in_force, request)
+                except asyncio.CancelledError:
+                    log_observed(identifier, line, refused.outcome.value, None)
+                    raise
+                log_observed(identifier, line, refused.outcome.value, response.status)
+                return response
+            target, withheld = _target(in_force, request, path), _withheld(in_force, request, engine)
+            if client is None or in_force is None:
+                return await pass_on(runtime, request, target, withheld)
             if route.access is Access.IDENTIFIED:
-                body = await receive_body(request, in_force.document.queue.max_body_bytes)
-                return await pass_on(runtime, request, target, stripped | client.withheld, body)
+                with runtime.room.take() as count:
+                    body = await receive_body(
+                        request, in_force.document.queue.max_body_bytes, count, read=not in_force.observes
+                    )
+                return await pass_on(runtime, request, target, withheld, body)
         except Refused as refused:
             runtime.outcomes[refused.outcome] += 1
-            log_refusal(identifier, f"{request.method} {path}", refused.outcome.value, refused.status)
+            log_refusal(identifier, line, refused.outcome.value, refused.status)
             return refusal(runtime, refused, api=route.api, request_id=identifier, tenant=None)
-        tenant = runtime.tenants.by_name[client.tenant]
-        job = Job(identifier, tenant, runtime.clock(), f"{request.method} {path}", client.identity)
-        metered = MeteredRequest(
-            runtime, in_force, request, route=route, target=target, withheld=stripped | client.withheld, job=job
-        )
-        return await metered.answer()
+        job = Job(identifier, runtime.tenants.by_name[client.tenant], runtime.clock(), line, client.identity)
+        kind = ObservedRequest if in_force.observes else MeteredRequest
+        return await kind(runtime, in_force, request, route=route, target=target, withheld=withheld, job=job).answer()
 
     def refuse_malformed(self, error: HttpProcessingError) -> web.StreamResponse:
         """Answers what can't be read as a request. Nothing of it is logged: there may be a key in it."""
@@ -88,11 +100,38 @@ class DataPort:
         log_refusal(identifier, "", refused.outcome.value, refused.status)
         return refusal(runtime, refused, api=None, request_id=identifier, tenant=None)
 
-    @staticmethod
-    def _credentials(in_force: InForce | None, request: web.BaseRequest) -> frozenset[bytes]:
-        if in_force is None:
-            return _USUAL_CREDENTIALS
-        return in_force.identity.withheld(_peer(request))
+
+def _admit(in_force: InForce | None, request: web.BaseRequest, route: Route) -> Client | None:
+    """Who sends the request; None on free routes.
+
+    Raises:
+        Refused: the route, or whoever it is.
+    """
+    if route.access is Access.REFUSED or values(request.raw_headers, b"upgrade"):
+        raise Refused(Outcome.FORBIDDEN_ROUTE, f"{request.method} on this path is not allowed")
+    if route.access is Access.FREE:
+        return None
+    if in_force is None:
+        raise Refused(Outcome.UNCONFIGURED, "this replica has no policy yet: try again later")
+    return in_force.identity.identify(request.raw_headers, _peer(request))
+
+
+def _target(in_force: InForce | None, request: web.BaseRequest, path: str | None) -> str:
+    """What the engine is asked for: the very path that the route was found by, or under a policy that only observes
+    what the client asked for."""
+    if path is None or (in_force is not None and in_force.observes):
+        return as_sent(request.raw_path)
+    query = request.raw_path.partition("?")[2]
+    return encode(path) + (f"?{query}" if query else "")
+
+
+def _withheld(in_force: InForce | None, request: web.BaseRequest, engine: Engine) -> frozenset[bytes]:
+    """Lower-case names of the headers that the engine must not see."""
+    if in_force is None:
+        return _encoded(engine.stripped_headers) | _USUAL_CREDENTIALS
+    if in_force.observes:
+        return frozenset()
+    return _encoded(engine.stripped_headers) | in_force.identity.withheld(_peer(request))
 
 
 @cache

@@ -36,6 +36,8 @@ class Dispatcher:
         self.sizes = PromptSizes()
         self.drift_tokens = {"under": 0, "over": 0}
         self.malformed_events = 0
+        # Jobs that the engine was sent at once, whatever is decided here: see `shadow`.
+        self.observed: set[Job] = set()
         self._idle_seconds = 0.0
         self._idle_since: float | None = None
         self._clock = clock
@@ -50,7 +52,7 @@ class Dispatcher:
     @property
     def jobs(self) -> list[Job]:
         """All that is queued or in flight."""
-        return list(self._jobs.values())
+        return [*self._jobs.values(), *(job for job in self.observed if job.scheduled not in self._jobs)]
 
     @property
     def in_flight(self) -> int:
@@ -85,34 +87,33 @@ class Dispatcher:
             # While its last bytes came.
             self.scheduler.abandon(job.scheduled)
             raise job.refused
-        request = job.scheduled
-        self._jobs[request] = job
-        self.backlog.queue(job, self._clock())
-        self.scheduler.enqueue(request)
-        self._pace_of(job.tenant).begin()
+        self.queue(job)
         self.pump()
         # Bounds are on what is queued: they are judged after those have gone whom the engine takes right now.
-        if request.state is State.QUEUED and self.backlog.over_tenant(job) is Bound.REQUESTS:
-            self.leave(job)
-            raise self._tenant_full(job)
+        if job.scheduled.state is State.QUEUED and self.backlog.over_tenant(job) is not None:
+            self.refuse(job, self._tenant_full(job))
         self._evict(job)
         if job.refused is not None:
             raise job.refused
+
+    def queue(self, job: Job) -> None:
+        """Puts a job at the end of its leaf's queue, whatever the bounds say."""
+        self._jobs[job.scheduled] = job
+        self.backlog.queue(job, self._clock())
+        self.scheduler.enqueue(job.scheduled)
+        self._pace_of(job.tenant).begin()
 
     def pump(self) -> None:
         """Lets in everybody whose turn it is. To be called after every change."""
         now = self._clock()
         while (request := self.scheduler.dispatch(self.capacity.fits)) is not None:
-            job = self._jobs[request]
-            self._pace.begin()
-            self.capacity.take(request)
-            self.backlog.dispatch(job)
-            job.dispatched_at = now
-            if job.queued_at is not None:
-                job.queue_seconds = now - job.queued_at
-            if job.admitted is not None and not job.admitted.done():
-                job.admitted.set_result(None)
+            self._start(self._jobs[request], now)
         self._note_idle(now)
+
+    def start_out_of_turn(self, job: Job) -> None:
+        """The engine has a queued job already."""
+        self.scheduler.start_out_of_turn(job.scheduled)
+        self._start(job, self._clock())
 
     def leave(self, job: Job) -> None:
         """A job goes that has not been dispatched: its client left, or it was refused."""
@@ -124,7 +125,11 @@ class Dispatcher:
         self.pump()
 
     def refuse(self, job: Job, refused: Refused) -> None:
-        """A job that waits has to go; whoever waits for it is told."""
+        """A job that waits has to go; whoever waits for it is told. One that is only observed goes on, uncounted."""
+        if job.observed:
+            job.would_refuse(refused.outcome)
+            self.leave(job)
+            return
         job.refused = refused
         if job.receiving is not None and not job.receiving.expired():
             job.receiving.reschedule(0)
@@ -160,7 +165,7 @@ class Dispatcher:
         self.capacity.answered(job.scheduled)
         self.pump()
 
-    def observe(self, job: Job, usage: Usage) -> None:
+    def charge(self, job: Job, usage: Usage) -> None:
         """Charges what the meter has counted so far."""
         request = job.scheduled
         # Where cached tokens are cheaper, zero may mean that the engine tells of them only at the end: and what is
@@ -232,6 +237,20 @@ class Dispatcher:
             return False
         self.refuse(job, refused)
         return True
+
+    def _start(self, job: Job, now: float) -> None:
+        self._pace.begin()
+        self.capacity.take(job.scheduled)
+        self.backlog.dispatch(job)
+        if job.queued_at is not None:
+            job.queue_seconds = now - job.queued_at
+        if not job.observed:
+            job.dispatched_at = now
+        elif job.first_token_at is not None:
+            self.replying(job)
+            self.capacity.answered(job.scheduled)
+        if job.admitted is not None and not job.admitted.done():
+            job.admitted.set_result(None)
 
     def _end(self, job: Job) -> None:
         self.backlog.forget(job)

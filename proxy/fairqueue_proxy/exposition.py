@@ -93,6 +93,14 @@ class Exposition:
         for outcome, count in self.runtime.outcomes.items():
             yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
+    def _would_be(self) -> Samples:
+        for name, tenants in self._rows().items():
+            counts = sum((tenant.would_be for tenant in tenants), Counter[Outcome]())
+            for outcome, count in counts.items():
+                yield f'{{tenant="{name}",outcome="{outcome.value}"}}', count
+        for outcome, count in self.runtime.would_be.items():
+            yield f'{{tenant="",outcome="{outcome.value}"}}', count
+
     def _tokens(self) -> Samples:
         for name, tenants in self._rows().items():
             yield f'{{tenant="{name}",kind="input"}}', sum(tenant.input_tokens for tenant in tenants)
@@ -112,6 +120,12 @@ class Exposition:
     def _tenants(self) -> Iterator[str]:
         backlog = self._dispatcher.backlog
         yield from _family("requests_total", "counter", "Requests by how they ended.", self._requests())
+        yield from _family(
+            "observed_refusals_total",
+            "counter",
+            "Requests that were relayed and would have been refused, had the policy not only observed.",
+            self._would_be(),
+        )
         yield from _family("tokens_total", "counter", "Tokens charged.", self._tokens())
         yield from _family(
             "service_total", "counter", "Cost units charged.", self._each(lambda tenant: tenant.served / MICRO)
@@ -237,7 +251,7 @@ class Exposition:
                 "config_info",
                 "gauge",
                 "The policy in force.",
-                [(f'{{policy="{document.policy}",revision="{document.revision}"}}', 1)],
+                [(f'{{policy="{document.policy}",revision="{document.revision}",mode="{document.mode}"}}', 1)],
             )
         yield from _family(
             "config_reload_failures_total",

@@ -23,14 +23,10 @@ their source before them."""
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The tenant's name, and who below it as far as the credential told.
-
-    `withheld` are the lower-case names of headers that the engine must not see.
-    """
+    """The tenant's name, and who below it as far as the credential told."""
 
     tenant: str
     identity: str | None
-    withheld: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +71,15 @@ class Identity:
             if not source.is_key and not given[0].strip():
                 continue
             if source.is_key:
-                return Client(self._tenant_of_key(name, given[0]), None, withheld)
-            return self._client_of_subject(source, given[0], withheld)
+                return Client(self._tenant_of_key(name, given[0]), None)
+            return self._client_of_subject(source, given[0])
         if self._takes_anonymous:
-            return Client(ANONYMOUS, NOBODY, withheld)
+            return Client(ANONYMOUS, NOBODY)
         raise Refused(Outcome.UNAUTHENTICATED, self._what_to_send())
 
     def withheld(self, peer: str | None) -> frozenset[bytes]:
-        """Lower-case names of the headers that carry credentials, or an identity from somebody who is not trusted."""
+        """Lower-case names of headers that the engine must not see: those that carry credentials, or an identity from
+        somebody who is not trusted."""
         address = _address(peer)
         return self._key_headers | {
             source.header for source in self._sources if not source.is_key and not source.trusts(address)
@@ -95,14 +92,14 @@ class Identity:
             raise Refused(Outcome.UNAUTHENTICATED, f"the API key in header {name} is not known")
         return tenant
 
-    def _client_of_subject(self, source: _Source, value: bytes, withheld: frozenset[bytes]) -> Client:
+    def _client_of_subject(self, source: _Source, value: bytes) -> Client:
         identity = value.decode("utf-8", "replace").strip()
         tenant = self._by_subject.get((source.name, identity))
         if tenant is not None:
-            return Client(tenant, None, withheld)
+            return Client(tenant, None)
         if not self._takes_anonymous:
             raise Refused(Outcome.UNAUTHENTICATED, f"who header {source.header.decode('latin-1')} names is not known")
-        return Client(ANONYMOUS, f"{source.name}/{identity[:IDENTITY_CHARACTERS]}", withheld)
+        return Client(ANONYMOUS, f"{source.name}/{identity[:IDENTITY_CHARACTERS]}")
 
     def _what_to_send(self) -> str:
         keys = [source.header.decode("latin-1") for source in self._sources if source.is_key]

@@ -1,4 +1,4 @@
-"""One request on its way through the proxy, from identification to its outcome: the facts, no behaviour."""
+"""One request on its way through the proxy, from identification to its outcome."""
 
 import asyncio
 from collections.abc import Callable
@@ -45,6 +45,9 @@ class Job:
     refused: Refused | None = None
     engine_side: EngineSide | None = None
     refusals_by_engine: int = 0
+    # The policy only observes: the engine has been sent the request at once, the queue decides as if it had not.
+    observed: bool = False
+    would_be: Outcome | None = None
     queued_at: float | None = None
     dispatched_at: float | None = None
     first_token_at: float | None = None
@@ -55,6 +58,12 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.request_id} of {self.tenant.name}>"
+
+    def would_refuse(self, outcome: Outcome) -> None:
+        """Had the policy not only observed, the request would have ended here."""
+        if self.would_be is None:
+            self.would_be = outcome
+            self.tenant.would_be[outcome] += 1
 
     @property
     def scheduled(self) -> Request:

@@ -9,6 +9,7 @@ import asyncio
 import msgspec
 from aiohttp import web
 
+from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.engines import Api, BadBody, Call, Route, error_event
 from fairqueue_proxy.heads import client_headers, engine_head
 from fairqueue_proxy.job import Job
@@ -19,6 +20,7 @@ from fairqueue_proxy.relay import Relay, Verdict
 from fairqueue_proxy.request_log import log_request
 from fairqueue_proxy.runtime import InForce, Runtime
 from fairqueue_proxy.scheduler import Request, State
+from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.upstream import EngineUnreachable
 from fairqueue_proxy.waiting import Waiting
 
@@ -68,16 +70,28 @@ class MeteredRequest:
             self._let_go()
 
     async def _serve(self) -> web.StreamResponse:
-        runtime, job, document = self._runtime, self._job, self._in_force.document
+        runtime = self._runtime
         runtime.drain.take()
         if runtime.watch.unavailable:
             raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections: try again later")
-        call = self._parse(await self._receive())
-        if runtime.tenants.by_name.get(job.tenant.name) is not job.tenant:
+        return await self._relay(self._understand(await self._receive()))
+
+    def _understand(self, body: bytes) -> Call:
+        job = self._job
+        call = self._parse(body)
+        if self._runtime.tenants.by_name.get(job.tenant.name) is not job.tenant:
             raise Refused(Outcome.UNAUTHENTICATED, f"tenant {job.tenant.name} was removed while the body came")
         self._size(call)
-        runtime.dispatcher.submit(job)
-        hold = document.queue.hold_headers_seconds if call.stream else None
+        return call
+
+    async def _relay(self, call: Call) -> web.StreamResponse:
+        """Through the queue and the engine."""
+        runtime, job = self._runtime, self._job
+        if runtime.shadow.on:
+            runtime.shadow.submit(job, len(call.body))
+        else:
+            runtime.dispatcher.submit(job)
+        hold = self._in_force.document.queue.hold_headers_seconds if call.stream and not job.observed else None
         async with Waiting(self._request, hold, self._dress_early) as self._waiting:
             relay: Relay | None = None
             while relay is None:
@@ -92,8 +106,8 @@ class MeteredRequest:
         return await receive_body(
             self._request,
             self._in_force.document.queue.max_body_bytes,
+            lambda size_bytes: dispatcher.receive(job, size_bytes),
             job=job,
-            count=lambda size_bytes: dispatcher.receive(job, size_bytes),
         )
 
     def _parse(self, body: bytes) -> Call:
@@ -131,10 +145,10 @@ class MeteredRequest:
         )
 
     async def _admission(self) -> None:
-        """Waits until the job is dispatched."""
+        """Waits until the job is dispatched, or sent without that."""
         runtime, job = self._runtime, self._job
         request = job.scheduled
-        if request.state is not State.QUEUED:
+        if request.state is not State.QUEUED or job.observed:
             return
         timeout = self._in_force.document.queue.timeout_seconds
         waited = runtime.clock() - (job.queued_at or 0.0)
@@ -156,7 +170,7 @@ class MeteredRequest:
         """Sends the job to the engine. None: the engine did not take it, it is queued again."""
         runtime, job = self._runtime, self._job
         relay = Relay(
-            job, call, self._in_force.engine, runtime.dispatcher, runtime.outflows, runtime.stream_pace, runtime.clock
+            job, call, self._in_force.engine, self._desk, runtime.outflows, runtime.stream_pace, runtime.clock
         )
         head = engine_head(
             self._request.method,
@@ -173,7 +187,8 @@ class MeteredRequest:
             relay.exchange = await runtime.upstream.send(head + call.body, relay, method=self._request.method)
         except EngineUnreachable:
             runtime.watch.unreachable()
-            runtime.dispatcher.put_back(job)
+            self._desk.put_back(job)
+            self._refuse_to_wait_if_observed()
             return None
         job.engine_side = relay
         verdict = await relay.decided
@@ -182,12 +197,23 @@ class MeteredRequest:
             job.refusals_by_engine += verdict is Verdict.OVERLOADED
             (runtime.watch.overloaded if verdict is Verdict.OVERLOADED else runtime.watch.unreachable)()
             relay.put_back()
+            self._refuse_to_wait_if_observed()
             return None
         if verdict is Verdict.LOST:
             raise Refused(Outcome.ENGINE_ERROR, "the engine broke the connection before it answered")
         if verdict is Verdict.CUT_OFF:
             raise Refused(Outcome.DRAINING, "this replica is going away: try again")
         return relay
+
+    def _refuse_to_wait_if_observed(self) -> None:
+        """The engine can't be reached. Others wait for it, queued again."""
+        if self._job.observed:
+            raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections")
+
+    @property
+    def _desk(self) -> Dispatcher | Shadow:
+        """Who is told of what becomes of the job."""
+        return self._runtime.shadow if self._job.observed else self._runtime.dispatcher
 
     def _engines_request_id(self) -> str:
         job = self._job
@@ -261,13 +287,13 @@ class MeteredRequest:
 
     def _let_go(self) -> None:
         """Whatever happened: the job is nowhere any more, or the engine finishes it for nobody."""
-        job, dispatcher = self._job, self._runtime.dispatcher
+        job = self._job
         side = job.engine_side
         if side is None:
             if job.request is not None and job.request.state is State.IN_FLIGHT:
-                dispatcher.drop(job)
+                self._desk.drop(job)
             else:
-                dispatcher.leave(job)
+                self._desk.leave(job)
         elif not side.settled:
             side.client_gone()
             if not side.settled:

@@ -62,14 +62,21 @@ class _Passage:
 
 
 async def pass_on(
-    runtime: Runtime, request: web.BaseRequest, target: str, withheld: frozenset[bytes], body: bytes | None = None
+    runtime: Runtime,
+    request: web.BaseRequest,
+    target: str,
+    withheld: frozenset[bytes],
+    body: bytes | None = None,
+    *,
+    patient: bool = False,
 ) -> web.StreamResponse:
-    """The engine's answer as it comes; its /metrics with our queue added to what waits in it.
+    """The engine's answer as it comes; its /metrics with our queue added to what waits in it, if anybody waits here.
+    `patient`: it may generate for as long as it likes.
 
     Raises:
         Refused: the engine can't be reached, is too slow, or breaks off before it has answered.
     """
-    if request.method == "GET" and target.partition("?")[0] == "/metrics":
+    if request.method == "GET" and target.partition("?")[0] == "/metrics" and not runtime.shadow.on:
         return await _metrics(runtime, target)
     head = engine_head(
         request.method,
@@ -83,11 +90,15 @@ async def pass_on(
     passage = _Passage()
     exchange: Exchange | None = None
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(None if patient else ANSWER_SECONDS):
             exchange = await runtime.upstream.send(head + (body or b""), passage, method=request.method)
             if not await passage.head:
                 raise Refused(Outcome.ENGINE_ERROR, "the engine broke off before it answered")
-        return await _reply(runtime, request, passage, exchange)
+        try:
+            return await _reply(runtime, request, passage, exchange)
+        except ConnectionError:
+            # The client went while we wrote. aiohttp finds the connection closed, too, and writes nothing.
+            return web.Response()
     except EngineUnreachable:
         raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections") from None
     except TimeoutError:

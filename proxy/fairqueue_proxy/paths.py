@@ -28,6 +28,11 @@ def normalise(path: str) -> str | None:
     return "/" + "/".join(segments)
 
 
+def as_sent(raw_path: str) -> str:
+    """A request's target as it came: bytes outside of ASCII stay what they were."""
+    return raw_path.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
 def encode(path: str) -> str:
     """A normalised path as it goes to the engine."""
     return quote(path, safe="/:@!$&'()*+,;=-._~")

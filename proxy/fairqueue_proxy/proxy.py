@@ -28,6 +28,7 @@ from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import SWEEP_SECONDS, Outflows
 from fairqueue_proxy.runtime import InForce, Runtime
 from fairqueue_proxy.scheduler import Cost, Prediction, Request, Scheduler
+from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.tenants import Tenants
 from fairqueue_proxy.upstream import Upstream
 
@@ -138,6 +139,7 @@ class Proxy:
             in_force=None,
             tenants=Tenants(scheduler, self.entitlement),
             dispatcher=self.dispatcher,
+            shadow=Shadow(self.dispatcher, clock),
             upstream=self.upstream,
             watch=self.watch,
             drain=self.drain,
@@ -179,8 +181,11 @@ class Proxy:
         dispatcher.backlog.bounds = Bounds(
             queue.max_requests, queue.max_requests_per_tenant, queue.max_bytes, queue.max_bytes_per_tenant
         )
+        runtime.room.most_bytes = queue.max_bytes
+        runtime.shadow.timeout_seconds = queue.timeout_seconds
         self.drain.window_seconds = document.drain.timeout_seconds
         self.watch.engine_is(kind, document.engine.api_key, pressure.scrape_interval_seconds)
+        runtime.shadow.switch(on=runtime.in_force.observes)
         dispatcher.pump()
 
     async def start(self, listen: Address, admin: Address, local: Address) -> tuple[Address, Address, Address]:

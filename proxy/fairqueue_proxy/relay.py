@@ -23,6 +23,7 @@ from fairqueue_proxy.metering import ErrorKind, EventSplitter, OpaquePiece
 from fairqueue_proxy.metering.sse import data_span
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import Outflow, Outflows
+from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.stream_pace import StreamPace
 from fairqueue_proxy.upstream import Exchange
 
@@ -56,7 +57,7 @@ class Relay:
         job: Job,
         call: Call,
         engine: Engine,
-        dispatcher: Dispatcher,
+        desk: Dispatcher | Shadow,
         outflows: Outflows,
         stream_pace: StreamPace,
         clock: Callable[[], float],
@@ -64,7 +65,7 @@ class Relay:
         self._job = job
         self._call = call
         self._engine = engine
-        self._dispatcher = dispatcher
+        self._desk = desk
         self._outflows = outflows
         self._stream_pace = stream_pace
         self._clock = clock
@@ -98,7 +99,7 @@ class Relay:
         self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         lower = {name.lower(): value for name, value in self.headers}
         self.streamed = lower.get("content-type", "").lower().startswith("text/event-stream")
-        self._dispatcher.replying(self._job)
+        self._desk.replying(self._job)
         self._meter.head(status, lower)
 
     def reply_data(self, data: bytes) -> None:
@@ -137,7 +138,7 @@ class Relay:
         if self._engine_is_full():
             return
         if self.status < 400 and error is None:
-            self._dispatcher.confirm(self._job)
+            self._desk.confirm(self._job)
             self._first_token()
         self._settle(Outcome.COMPLETED if error is None else Outcome.ENGINE_ERROR)
         self._decide(Verdict.RELAY)
@@ -202,7 +203,7 @@ class Relay:
         if self.exchange is not None:
             self.exchange.abort()
         self.settled = True
-        self._dispatcher.put_back(self._job)
+        self._desk.put_back(self._job)
 
     def client_gone(self) -> None:
         """Nobody reads the reply any more."""
@@ -222,9 +223,9 @@ class Relay:
         if self._engine_is_full():
             return b""
         if usage.output_tokens or usage.prompt_tokens is not None:
-            self._dispatcher.observe(self._job, usage)
+            self._desk.charge(self._job, usage)
         if usage.error is None and self._meter.is_first_token():
-            self._dispatcher.confirm(self._job)
+            self._desk.confirm(self._job)
             self._first_token()
         if not self.decided.done() and data_span(event) is not None:
             self._decide(Verdict.RELAY)
@@ -233,10 +234,15 @@ class Relay:
     def _engine_is_full(self) -> bool:
         """The engine has refused the request for want of room, and the client has been promised nothing yet."""
         usage = self._meter.usage
-        if usage.error is None or usage.error.kind is not ErrorKind.OVERLOADED or self._job.scheduled.confirmed:
-            return False
         job = self._job
-        alone = self._dispatcher.in_flight <= job.scheduled.sequences
+        if (
+            usage.error is None
+            or usage.error.kind is not ErrorKind.OVERLOADED
+            or job.observed
+            or job.scheduled.confirmed
+        ):
+            return False
+        alone = self._desk.in_flight <= job.scheduled.sequences
         if job.refusals_by_engine >= (MOST_REFUSALS_ALONE if alone else MOST_REFUSALS):
             # It is the request that the engine has no room for, not the hour.
             return False
@@ -246,7 +252,7 @@ class Relay:
     def _first_token(self) -> None:
         if self._job.first_token_at is None:
             self._job.first_token_at = self._clock()
-            self._dispatcher.first_token(self._job)
+            self._desk.first_token(self._job)
 
     def _send(self, data: bytes) -> None:
         if self._client_left:
@@ -297,13 +303,13 @@ class Relay:
             self._charge_cut_reply()
         if error is not None and error.kind is not ErrorKind.FAILED and not job.scheduled.confirmed:
             # Nothing was done for it.
-            self._dispatcher.drop(job)
+            self._desk.drop(job)
         else:
             if error is None and outcome is Outcome.COMPLETED and job.first_token_at is not None:
                 self._stream_pace.learn(
                     usage.output_tokens // job.scheduled.sequences, self._clock() - (job.dispatched_at or 0.0)
                 )
-            self._dispatcher.settle(job, usage, complete=complete and error is None)
+            self._desk.settle(job, usage, complete=complete and error is None)
         if job.outcome is None:
             job.outcome = outcome
         if not self.finished.done():

@@ -45,6 +45,8 @@ def log_request(job: Job, now: float) -> None:
     }
     if job.first_token_at is not None:
         fields["ttft_seconds"] = round(job.first_token_at - job.received_at, 4)
+    if job.observed:
+        fields["would_be"] = job.would_be.value if job.would_be else None
     if request is not None:
         fields["cost"] = request.charged / 1e6
     requests.info("request", extra={"fields": fields})
@@ -53,6 +55,12 @@ def log_request(job: Job, now: float) -> None:
 def log_refusal(request_id: str, route: str, outcome: str, status: int) -> None:
     """The line of a request that was refused before it had a tenant."""
     fields = {"request_id": request_id, "tenant": "", "route": route, "outcome": outcome, "status": status}
+    requests.info("request", extra={"fields": fields})
+
+
+def log_observed(request_id: str, route: str, would_be: str, status: int | None) -> None:
+    """The line of a request that went to the engine as it was, and that the policy would have refused."""
+    fields = {"request_id": request_id, "tenant": "", "route": route, "would_be": would_be, "status": status}
     requests.info("request", extra={"fields": fields})
 
 

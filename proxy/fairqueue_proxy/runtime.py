@@ -16,6 +16,8 @@ from fairqueue_proxy.engines import Engine
 from fairqueue_proxy.identity import Identity
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.outflow import Outflows
+from fairqueue_proxy.receiving import Room
+from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.stream_pace import StreamPace
 from fairqueue_proxy.tenants import Tenants
 from fairqueue_proxy.upstream import Upstream
@@ -29,6 +31,11 @@ class InForce:
     engine: Engine
     identity: Identity
 
+    @property
+    def observes(self) -> bool:
+        """Requests are not to be changed or refused."""
+        return self.document.mode == "Observe"
+
 
 @dataclass(slots=True)
 class Runtime:
@@ -38,6 +45,7 @@ class Runtime:
     in_force: InForce | None
     tenants: Tenants
     dispatcher: Dispatcher
+    shadow: Shadow
     upstream: Upstream
     watch: EngineWatch
     drain: Drain
@@ -47,8 +55,13 @@ class Runtime:
     stream_pace: StreamPace = field(default_factory=StreamPace)
     # Of requests that belong to no tenant.
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    would_be: Counter[Outcome] = field(default_factory=Counter)
+    # For bodies that go past the queue.
+    room: Room = field(default_factory=Room)
 
     @property
     def engine_key(self) -> str | None:
         """What the engine wants to see in place of the clients' credentials."""
-        return self.in_force.document.engine.api_key if self.in_force is not None else None
+        if self.in_force is None or self.in_force.observes:
+            return None
+        return self.in_force.document.engine.api_key

@@ -43,6 +43,8 @@ class Tenant:
     split: bool = False
     pace: Pace | None = None
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    # What the policy would have refused, had it not only observed.
+    would_be: Counter[Outcome] = field(default_factory=Counter)
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0

@@ -49,7 +49,7 @@ TESTS = {
     "test_a_plain_reply_of_an_engine_that_does_not_stop_is_read_to_its_end_for_nobody",
     "spec.engine.apiKeySecretRef.name": f"{ENGINE_KEY}::test_the_engine_sees_its_own_key_and_never_the_clients",
     "spec.engine.apiKeySecretRef.key": f"{ENGINE_KEY}::test_the_engine_sees_its_own_key_and_never_the_clients",
-    "spec.mode": "tests/api/test_own_rules.py::test_a_mode_that_this_version_would_not_act_on_is_refused_by_name",
+    "spec.mode": "tests/proxy/test_observe.py::test_nobody_waits_and_nobody_is_refused_for_want_of_room",
     "spec.identity.onUnidentified": f"{IDENTITY}::test_a_wrong_key_is_401_whatever_becomes_of_those_without_one",
     "spec.identity.sources[].name": f"{IDENTITY}::test_each_source_has_its_own_ranges_and_its_own_subjects",
     "spec.identity.sources[].type": f"{IDENTITY}::test_the_first_source_that_yields_an_identity_wins",

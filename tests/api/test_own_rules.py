@@ -137,7 +137,3 @@ def test_a_source_that_this_version_would_not_act_on_is_refused_by_name(kind: st
     assert refusals(policy(**sources({"type": kind} | fields))) == [
         f"policy.yaml: spec.identity.sources[0].type: {kind} is not supported yet: use APIKey or Header"
     ]
-
-
-def test_a_mode_that_this_version_would_not_act_on_is_refused_by_name() -> None:
-    assert refusals(policy(mode="Observe")) == ["policy.yaml: spec.mode: Observe is not supported yet: use Enforce"]

@@ -40,7 +40,7 @@ EVERYTHING = {
     "engine_waiting_requests": ("gauge", set()),
     "engine_running_requests": ("gauge", set()),
     "engine_scrape_age_seconds": ("gauge", set()),
-    "config_info": ("gauge", {"policy", "revision"}),
+    "config_info": ("gauge", {"policy", "revision", "mode"}),
     "config_reload_failures": ("counter", set()),
 }
 HISTOGRAMS = {name for name, (kind, _) in EVERYTHING.items() if kind == "histogram"}
@@ -298,7 +298,12 @@ async def test_events_that_could_not_be_read_are_counted_and_passed_on(
 async def test_the_policy_in_force_is_named(start_proxy: StartProxy, engine: RunningEngine) -> None:
     stack = await start_proxy(engine.port)
     config = (await ask(stack.admin, request("/-/config", method="GET"))).json
-    assert sample(await stack.metrics(), "config_info", policy=config["policy"], revision=config["revision"]) == 1
+    assert (
+        sample(
+            await stack.metrics(), "config_info", policy=config["policy"], revision=config["revision"], mode="Enforce"
+        )
+        == 1
+    )
 
 
 async def test_counters_that_have_grown_large_still_move_with_each_request(

@@ -156,7 +156,7 @@ async def test_the_revision_in_force_is_told(
     assert stack.proxy is not None
     stack.proxy.apply(document)
     text = await stack.metrics()
-    assert sample(text, "config_info", policy="default/test", revision=document.revision) == 1
+    assert sample(text, "config_info", policy="default/test", revision=document.revision, mode="Enforce") == 1
     assert text.count("fairqueue_config_info{") == 1
     assert document.revision in (await stack.get(stack.admin, "/-/config"))[1]
 

@@ -229,6 +229,9 @@ class Naive:
         request = self.head()
         if request is None or not fits(request):
             return None
+        return self.start(request)
+
+    def start(self, request: NaiveRequest) -> NaiveRequest:
         request.place = "engine"
         request.predicted = self.predict(request)
         self.account(request, starts=True)

@@ -187,6 +187,13 @@ class Scheduler:
         self._start(request)
         return request
 
+    def start_out_of_turn(self, request: Request) -> None:
+        """The engine has a queued request already, whatever the order says: it is in flight from now on. What was
+        started so may bring keys further apart than the bound of `gap` says."""
+        self._expect(request, State.QUEUED)
+        request.predicted_tokens = self._predict(request)
+        self._start(request)
+
     def confirm(self, request: Request) -> None:
         """The engine has taken the request: what is known exactly turns from reservation into charge."""
         self._expect(request, State.IN_FLIGHT)
