@@ -157,7 +157,8 @@ class Backlog:
         node = root
         while True:
             own = [job for job in self._waiting.get(node, ()) if _counts(job, bound)]
-            loads = {child: self._loads.get(child, _NOTHING).of(bound) for child in node.children.values()}
+            # Of children there may be thousands; those with something that waits are no more than what waits.
+            loads = {child: load.of(bound) for child, load in self._loads.items() if child.parent is node}
             child = max(loads, key=lambda child: (loads[child] / child.weight, child.name), default=None)
             if child is None or not loads[child] or _amount(own, bound) > loads[child] / child.weight:
                 return own[-1] if own else None

@@ -112,10 +112,10 @@ class Exposition:
             yield name, merged([which(tenant) for tenant in tenants])
 
     def _entitled(self, tenant: Tenant) -> float:
-        return (tenant.entitled_before + self.entitlement.entitled(tenant.node)) / MICRO
+        return sum(map(self.entitlement.entitled, tenant.nodes)) / MICRO
 
     def _active_seconds(self, tenant: Tenant) -> float:
-        return tenant.active_seconds_before + self.entitlement.active_seconds(tenant.node)
+        return sum(map(self.entitlement.active_seconds, tenant.nodes))
 
     def _tenants(self) -> Iterator[str]:
         backlog = self._dispatcher.backlog

@@ -48,10 +48,8 @@ class Tenant:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
-    # Nodes that stood for the tenant before it moved; what they were entitled to, and how long they were active.
+    # Nodes that stood for the tenant before it moved.
     former: list[Node] = field(default_factory=list)
-    entitled_before: float = 0.0
-    active_seconds_before: float = 0.0
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(QUEUE_SECONDS))
     first_token_seconds: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_SECONDS))
     request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS))
@@ -134,10 +132,7 @@ class Tenants:
         places = _places(document)
         for name in self.by_name.keys() - {place.name for place in places}:
             tenant = self.by_name.pop(name)
-            if self._entitlement is not None:
-                # What it has queued is still served, and entitled to it.
-                self._entitlement.keep(tenant.node)
-            scheduler.retire(tenant.node)
+            self._retire(tenant.node)
             self.gone.append(tenant)
         requests = list(queued)
         moved: list[Request] = []
@@ -185,12 +180,11 @@ class Tenants:
             scheduler.limit(tenant.node, limits)
             return []
         old = tenant.node
-        self._close_account(tenant)
-        scheduler.retire(old)
+        self._retire(old)
         # On an earlier place, too, may be what the engine has given back.
         places = set(tenant.nodes)
         moved = [request for request in queued if request.leaf in places or request.leaf.parent in places]
-        tenant.former = [node for node in tenant.nodes if node.in_flight or node.served]
+        tenant.former = tenant.nodes
         tenant.node, tenant.split = scheduler.add_node(place.name, parent, weight=place.weight), place.split
         # What it has learned, and what it owes, goes along.
         tenant.node.outputs, tenant.node.limits, tenant.node.bucket = old.outputs, old.limits, old.bucket
@@ -199,7 +193,8 @@ class Tenants:
             scheduler.transfer(request, tenant.leaf(scheduler, member_of(request)))
         return moved
 
-    def _close_account(self, tenant: Tenant) -> None:
+    def _retire(self, node: Node) -> None:
+        """Takes a tenant's node out of the policy. What was done for it, and what it has queued, is still asked for."""
         if self._entitlement is not None:
-            tenant.entitled_before += self._entitlement.entitled(tenant.node)
-            tenant.active_seconds_before += self._entitlement.active_seconds(tenant.node)
+            self._entitlement.keep(node)
+        self._scheduler.retire(node)
