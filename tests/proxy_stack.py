@@ -18,7 +18,8 @@ from typing import Any
 import aiohttp
 
 from fairqueue_api import Document, SecretDirectory, load_policy, render
-from fairqueue_proxy.proxy import Address, Proxy
+from fairqueue_proxy.address import Address
+from fairqueue_proxy.proxy import Proxy
 
 LOOPBACK = Address("127.0.0.1", 0)
 

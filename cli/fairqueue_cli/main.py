@@ -14,6 +14,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "serve": ("fairqueue_cli.serve", "run the proxy in front of a model server"),
     "drain": ("fairqueue_cli.drain", "tell a running proxy to finish what it has and take nothing new"),
+    "render": ("fairqueue_cli.render", "print the document that a policy is for the proxy"),
     "validate": ("fairqueue_cli.validate", "check policy files, and say what is wrong and how to mend it"),
     "engine-sim": ("fairqueue_cli.engine_sim", "run a simulated model server over HTTP"),
     "load": ("fairqueue_cli.load", "put load on a model server and report what each tenant got"),
@@ -39,7 +40,7 @@ def _prepare_fast_start() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code (2: bad input)."""
+    """Runs the command; returns its exit code (2: bad input, 130: interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(_usage())
@@ -48,14 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"fairqueue: there is no command {name!r}: try one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    if name == "serve":
+    if name in ("serve", "render"):
         _prepare_fast_start()
     module = importlib.import_module(COMMANDS[name][0])
     parser = argparse.ArgumentParser(
         prog=f"fairqueue {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_args(rest))
+    try:
+        code: int = module.run(parser.parse_args(rest))
+    except KeyboardInterrupt:
+        # Where nothing has to be put in order first.
+        return 130
     return code
 
 

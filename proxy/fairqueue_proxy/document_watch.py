@@ -7,18 +7,16 @@ file's identity sees as well as anything and without a descriptor for each. Noth
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fairqueue_api import Document
+from fairqueue_proxy.fingerprint import Fingerprint, fingerprint
 
 LOOK_SECONDS = 0.5
-MOST_FILES = 10_000
 
 log = logging.getLogger(__name__)
-
-Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(slots=True)
@@ -63,17 +61,17 @@ class DocumentWatch:
     async def run(self) -> None:
         """Looks until cancelled."""
         while True:
-            self.look()
+            await self.look()
             await asyncio.sleep(LOOK_SECONDS)
 
-    def look(self) -> None:
-        """Brings a new version into force if there is one."""
+    async def look(self) -> None:
+        """Brings a new version into force if there is one. It is loaded aside, so that no stream waits for that."""
         now = fingerprint(self._paths)
         if now == self._seen:
             return
         self._seen = now
         try:
-            document = self._load()
+            document = await asyncio.to_thread(self._load)
         except Exception as error:
             self.counts.failures += 1
             self.counts.problem = str(error)
@@ -108,28 +106,3 @@ class DocumentWatch:
             beside.replace(self._remember)
         except OSError as error:
             log.warning("the last good document can't be kept in %s: %s", self._remember, error.strerror)
-
-
-def fingerprint(paths: list[Path]) -> Fingerprint:
-    """What tells one state of some files from another without reading them."""
-    found = []
-    for path in _files(paths):
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        found.append((str(path), status.st_ino, status.st_mtime_ns, status.st_size))
-        if len(found) == MOST_FILES:
-            break
-    return tuple(found)
-
-
-def _files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, folders, names in os.walk(path, followlinks=True):
-            folders.sort()
-            for name in sorted(names):
-                yield Path(folder, name)

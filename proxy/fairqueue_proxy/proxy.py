@@ -6,11 +6,11 @@ import os
 import random
 import resource
 import time
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from fairqueue_api import Document
+from fairqueue_proxy.address import Address
 from fairqueue_proxy.admin import Admin
 from fairqueue_proxy.backlog import Backlog, Bounds
 from fairqueue_proxy.capacity import Capacity, KvNeed, Limits
@@ -45,14 +45,6 @@ DRAIN_SECONDS = 120.0
 LAST_WORDS_SECONDS = 2.0
 NO_QUEUE = Bounds(1, 1, 1, 1)
 """Before there is a policy nothing is queued."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen or to connect."""
-
-    host: str
-    port: int
 
 
 class CannotListen(Exception):

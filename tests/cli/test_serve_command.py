@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fairqueue_cli.serve import _address, _engine
-from fairqueue_proxy.proxy import Address
+from fairqueue_proxy.address import Address
 from fairqueue_sim import running_engine
 from proxy.raw_client import RawClient, ask, request
 from proxy_stack import Stack, key_of, serving_proxy, write_policy
@@ -296,6 +296,7 @@ def test_serving_imports_nothing_that_a_sidecar_does_not_need(options: dict[str,
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert {"aiohttp", "uvloop", "fairqueue_proxy"} <= imported
     assert not HEAVY & imported
+    assert not {"pydantic", "yaml"} & imported, "policies are read by a process of their own"
 
 
 def test_help_needs_no_engine_and_names_every_option() -> None:

@@ -17,7 +17,8 @@ import pytest
 
 from fairqueue_api import Document, SecretDirectory, load_policy, parse_document, render
 from fairqueue_proxy import document_watch
-from fairqueue_proxy.document_watch import DocumentWatch, fingerprint
+from fairqueue_proxy.document_watch import DocumentWatch
+from fairqueue_proxy.fingerprint import fingerprint
 from proxy.conftest import StartProxy, Until
 from proxy.samples import sample
 from proxy.scripted_engine import ScriptedEngine
@@ -72,7 +73,7 @@ class Watched:
 
     def look(self) -> list[int]:
         """The weights of all that was applied so far."""
-        self.watch.look()
+        asyncio.run(self.watch.look())
         return [document.tenants[0].weight for document in self.applied]
 
 
@@ -234,21 +235,25 @@ def test_a_folder_of_secrets_is_watched_with_all_that_is_below_it(tmp_path: Path
         return render(load_policy(path), SecretDirectory(secrets))
 
     watch = DocumentWatch([path, secrets], load, applied.append)
+
+    def look() -> None:
+        asyncio.run(watch.look())
+
     first = load()
     watch.in_force(first, fingerprint([path, secrets]))
-    watch.look()
+    look()
     assert applied == []
     (secrets / "keys" / "alice").write_text("another-key")
-    watch.look()
+    look()
     (document,) = applied
     assert [a == b for a, b in zip(first.tenants, document.tenants, strict=True)] == [False, True]
     # Of a key that is missing the policy can't be rendered; one that nobody names is nobody's.
     (secrets / "keys" / "bob").unlink()
-    watch.look()
+    look()
     assert "keys/bob" in (watch.counts.problem or "")
     (secrets / "keys" / "bob").write_text("key-of-bob")
     (secrets / "keys" / "nobody").write_text("unused")
-    watch.look()
+    look()
     assert (len(applied), watch.counts.applied, watch.counts.failures) == (1, 1, 1)
     assert watch.counts.problem is None
     for secret in ("another-key", "key-of"):
@@ -315,7 +320,7 @@ def test_a_document_that_can_not_be_kept_is_in_force_all_the_same(
 
 
 def test_more_files_than_anybody_has_are_not_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document_watch, "MOST_FILES", 3)
+    monkeypatch.setattr("fairqueue_proxy.fingerprint.MOST_FILES", 3)
     for number in range(5):
         (tmp_path / f"file-{number}").touch()
     (tmp_path / "dangling").symlink_to("nowhere")

@@ -1,0 +1,172 @@
+"""What `fairqueue serve` does: build, serve, wait, drain; and where its documents come from."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fairqueue_api import Document, ParsedDocument, PolicyError, parse_document
+from fairqueue_cli.rendering import Rendering
+from fairqueue_proxy.address import Address
+from fairqueue_proxy.document_watch import DocumentWatch
+from fairqueue_proxy.fingerprint import Fingerprint, fingerprint
+from fairqueue_proxy.proxy import CannotListen, Proxy
+from fairqueue_proxy.request_log import configure
+
+_NO_LIMIT_BYTES: Final = 1 << 60
+
+log = logging.getLogger("fairqueue")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where documents come from: what to watch, how to load it, and what to start with.
+
+    `seen` is None when that is not what is in `paths`.
+    """
+
+    paths: list[Path]
+    load: Callable[[], Document]
+    first: Document | None
+    warnings: list[str]
+    seen: Fingerprint | None = None
+
+
+def policy_source(policy: Path, secrets: Path | None, rendering: Rendering, seen: Fingerprint) -> Source:
+    """A policy file and keys, of which the first `rendering` has begun; `seen` was taken before that.
+
+    Raises:
+        ValueError: that one can't be used.
+    """
+
+    def load() -> Document:
+        rendered = Rendering(policy, secrets).result()
+        for warning in rendered.warnings:
+            log.warning(warning)
+        return rendered.document
+
+    first = rendering.result()
+    return Source([policy] if secrets is None else [policy, secrets], load, first.document, first.warnings, seen)
+
+
+def config_source(path: Path, last_good: Path | None) -> Source:
+    """A rendered document, or the last good one, or none yet."""
+
+    def read() -> ParsedDocument:
+        try:
+            return parse_document(path.read_bytes())
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from None
+
+    def load() -> Document:
+        parsed = read()
+        for warning in _unknown_fields(path, parsed):
+            log.warning(warning)
+        return parsed.document
+
+    seen = fingerprint([path])
+    try:
+        parsed = read()
+        return Source([path], load, parsed.document, _unknown_fields(path, parsed), seen)
+    except (PolicyError, ValueError) as error:
+        warnings = [str(error)]
+    if last_good is None:
+        return Source([path], load, None, warnings)
+    try:
+        return Source([path], load, parse_document(last_good.read_bytes()).document, warnings)
+    except (PolicyError, OSError) as error:
+        return Source([path], load, None, [*warnings, f"{last_good}: {error}"])
+
+
+def _unknown_fields(path: Path, parsed: ParsedDocument) -> list[str]:
+    fields = ", ".join(parsed.unknown_fields)
+    return [f"{path}: fields that this version does not know: {fields}"] if fields else []
+
+
+def serve(
+    source: Source,
+    engine: Address,
+    addresses: Mapping[str, Address],
+    *,
+    engine_kind: str | None,
+    last_good: Path | None,
+) -> int:
+    """Serves until told to go. `addresses` are for clients, admin and local, in this order, by the option and text that
+    each was given as. Exit code 2: one of them can't be had."""
+    configure()
+    for warning in source.warnings:
+        log.warning(warning)
+    try:
+        return _loop_runner()(_serve(source, engine, list(addresses.values()), engine_kind, last_good))
+    except CannotListen as error:
+        where = next(given for given, each in addresses.items() if each is error.address)
+        print(f"fairqueue serve: {where}: {error}: choose another address", file=sys.stderr)
+        return 2
+
+
+def _loop_runner() -> Callable[..., int]:
+    try:
+        import uvloop
+    except ImportError:  # pragma: no cover - on systems without uvloop
+        return asyncio.run
+    return uvloop.run
+
+
+async def _serve(
+    source: Source, engine: Address, addresses: list[Address], engine_kind: str | None, last_good: Path | None
+) -> int:
+    proxy = Proxy(source.first, engine, engine_kind=engine_kind, memory_limit_bytes=_memory_limit_bytes())
+    watch = DocumentWatch(source.paths, source.load, proxy.apply, remember=last_good, counts=proxy.reloads)
+    if source.first is not None and source.seen is not None:
+        watch.in_force(source.first, source.seen)
+    watching: asyncio.Task[None] | None = None
+    told = asyncio.Event()
+    now = asyncio.Event()
+
+    def go() -> None:
+        (now if told.is_set() else told).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, go)
+    try:
+        data, admin, local = await proxy.start(*addresses)
+        watching = asyncio.create_task(watch.run())
+        print(
+            f"fairqueue: clients on {data.host}:{data.port}, metrics and health on {admin.host}:{admin.port}, "
+            f"drain and queue on {local.host}:{local.port}, engine {engine.host}:{engine.port}",
+            file=sys.stderr,
+            flush=True,
+        )
+        # What is there now stays: it need not be looked at in each collection.
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        await told.wait()
+        finished = asyncio.create_task(proxy.finish())
+        at_once = asyncio.create_task(now.wait())
+        await asyncio.wait({finished, at_once}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (finished, at_once):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    finally:
+        if watching is not None:
+            watching.cancel()
+        await proxy.stop()
+    return 0
+
+
+def _memory_limit_bytes() -> int | None:
+    """What the kernel lets this container have (cgroup v2, else v1); None without a limit."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limit = int(Path(path).read_text())
+            return limit if limit < _NO_LIMIT_BYTES else None
+    return None
