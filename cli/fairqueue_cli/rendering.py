@@ -31,7 +31,8 @@ class Rendering:
     def __init__(self, policy: Path, secrets: Path | None) -> None:
         options = ["--policy", str(policy), *(["--secrets", str(secrets)] if secrets is not None else [])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fairqueue_cli.main", "render", *options],
+            # -P: nothing is imported from whatever folder the command was called in.
+            [sys.executable, "-P", "-m", "fairqueue_cli.main", "render", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

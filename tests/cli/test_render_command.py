@@ -62,6 +62,15 @@ async def test_what_it_prints_is_what_a_proxy_serves_by(tmp_path: Path) -> None:
     assert revision == render(load_policy(policy), SecretDirectory(secrets)).revision
 
 
+def test_nothing_is_imported_from_the_folder_in_which_the_command_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, secrets = write_policy(tmp_path / "policy", tenants=[{"name": "alice"}])
+    (tmp_path / "yaml.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    assert [tenant.name for tenant in Rendering(policy, secrets).result().document.tenants] == ["alice"]
+
+
 def test_a_process_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, secrets = write_policy(tmp_path, tenants=[{"name": "alice"}])
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
