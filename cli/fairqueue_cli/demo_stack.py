@@ -86,7 +86,7 @@ async def running_engine(directory: Path) -> AsyncIterator[str]:
     """The engine's address, once it is healthy."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    arguments = ["-m", "fairqueue_cli.demo_engine", "--port", str(port)]
+    arguments = ["-P", "-m", "fairqueue_cli.demo_engine", "--port", str(port)]
     async with _running("the engine", arguments, directory / "engine.log", f"{url}/health"):
         yield url
 
@@ -95,7 +95,16 @@ async def running_engine(directory: Path) -> AsyncIterator[str]:
 async def running_proxy(directory: Path, files: ProxyFiles, engine_url: str) -> AsyncIterator[ProxyAddresses]:
     """The proxy's addresses, once it is ready."""
     listen, admin, local = (f"127.0.0.1:{free_port()}" for _ in range(3))
-    arguments = ["-m", "fairqueue_cli.main", "serve", "--policy", str(files.policy), "--secrets", str(files.secrets)]
+    arguments = [
+        "-P",
+        "-m",
+        "fairqueue_cli.main",
+        "serve",
+        "--policy",
+        str(files.policy),
+        "--secrets",
+        str(files.secrets),
+    ]
     arguments += ["--engine", engine_url, "--listen", listen, "--admin", admin, "--local", local]
     async with _running("the proxy", arguments, directory / "proxy.log", f"http://{admin}/-/ready"):
         yield ProxyAddresses(f"http://{listen}", f"http://{admin}", f"http://{local}")
@@ -106,7 +115,7 @@ async def _running(name: str, arguments: Sequence[str], log: Path, ready_url: st
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "fairqueue_cli.demo_child", str(os.getpid()), sys.executable),
+            *("-P", "-m", "fairqueue_cli.demo_child", str(os.getpid()), sys.executable),
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
