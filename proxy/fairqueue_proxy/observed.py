@@ -11,7 +11,6 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
-from fairqueue_proxy.engines import Call
 from fairqueue_proxy.metered import MeteredRequest
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.passing import pass_on
@@ -19,7 +18,7 @@ from fairqueue_proxy.paths import as_sent
 from fairqueue_proxy.receiving import receive_body
 from fairqueue_proxy.runtime import InForce, Runtime
 
-_ASKING_FIELDS: Final = ("parameters", "response_fields", "stream_options", "timings_per_token")
+ASKING_FIELDS: Final = ("parameters", "response_fields", "stream_options", "timings_per_token")
 """By which engines are asked for token counts."""
 
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -41,7 +40,7 @@ class ObservedRequest(MeteredRequest):
             job.status = response.status
             job.outcome = Outcome.COMPLETED if response.status < 400 else Outcome.ENGINE_ERROR
             return response
-        call.body = _asking(body, call)
+        call.body = asking(body, call.body)
         return await self._relay(call)
 
     async def _receive(self) -> bytes:
@@ -70,10 +69,21 @@ async def receive_unread(runtime: Runtime, in_force: InForce, request: web.BaseR
         return await receive_body(request, in_force.document.queue.max_body_bytes, count, read=False)
 
 
-def _asking(body: bytes, call: Call) -> bytes:
-    """The client's body, with what asks for token counts as the adapter wants it."""
-    fields, adapted = _fields.decode(body), _fields.decode(call.body)
-    asking = {name: adapted[name] for name in _ASKING_FIELDS if name in adapted}
-    if all(name in fields and bytes(fields[name]) == bytes(raw) for name, raw in asking.items()):
+def asking(body: bytes, adapted: bytes) -> bytes:
+    """The client's body, with what asks for token counts as it is in the one that the engine's adapter has made."""
+    if adapted == body:
+        # It may be no JSON.
         return body
-    return msgspec.json.encode(fields | asking)
+    fields, wanted = _fields.decode(body), _fields.decode(adapted)
+    asked = {name: wanted[name] for name in ASKING_FIELDS if name in wanted}
+    if all(name in fields and _plain(fields[name]) == _plain(raw) for name, raw in asked.items()):
+        return body
+    return msgspec.json.encode(fields | asked)
+
+
+def _plain(raw: Raw) -> bytes:
+    """The same value, however it was written."""
+    try:
+        return msgspec.json.encode(msgspec.json.decode(raw))
+    except (ValueError, RecursionError):
+        return bytes(raw)

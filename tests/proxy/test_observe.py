@@ -134,6 +134,15 @@ async def test_what_would_be_refused_is_the_engines_to_answer(
     assert would_be(await stack.metrics()) == {label: 1}
 
 
+async def test_what_is_no_json_is_metered_as_it_is(start_proxy: StartProxy, scripted: ScriptedEngine) -> None:
+    stack = await observing(start_proxy, scripted, kind="OpenAI")
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    data = request("/v1/audio/transcriptions", b"--x\r\n\xff\xfe\r\n--x--", tenant="alice", headers=headers)
+    play, reply = await relayed(stack, scripted, data, json_reply({"text": "hello"}))
+    assert play.body == b"--x\r\n\xff\xfe\r\n--x--"
+    assert (reply.status, would_be(await stack.metrics())) == (200, {})
+
+
 async def test_another_method_is_the_engines_to_answer(start_proxy: StartProxy, scripted: ScriptedEngine) -> None:
     stack = await observing(start_proxy, scripted)
     scripted.answers["DELETE /generate"] = json_reply({"said": "by the engine"}, 405)
