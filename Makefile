@@ -56,11 +56,11 @@ format: $(STAMP) ## format the code
 crd: $(STAMP) ## write the CRD and the table of the policy's fields anew from the models
 	@$(BIN)/python -m fairqueue_api.generate
 
-mutation: $(STAMP) ## mutation tests of the scheduler core (ten minutes); at least 90 % must be killed
+mutation: $(STAMP) ## mutation tests of the scheduler core (a quarter of an hour); at least 90 % must be killed
 	@rm -rf build/mutation && mkdir -p build/mutation
 	@cp -r proxy/fairqueue_proxy crds/fairqueue_api tests pyproject.toml build/mutation && rm -rf build/mutation/tests/data
 	@cd build/mutation && PYTHONPATH=. ../../$(BIN)/mutmut run && PYTHONPATH=. ../../$(BIN)/mutmut export-cicd-stats
-	@$(BIN)/python -c 'import json, pathlib; stats = json.loads(pathlib.Path("build/mutation/mutants/mutmut-cicd-stats.json").read_text()); killed = 100 * stats["killed"] / stats["total"]; print(f"{killed:.1f} % of {stats[\"total\"]} mutants killed"); raise SystemExit(killed < 90)'
+	@$(BIN)/python -c 'import json, pathlib; stats = json.loads(pathlib.Path("build/mutation/mutants/mutmut-cicd-stats.json").read_text()); killed = 100 * (stats["killed"] + stats["timeout"]) / stats["total"]; print("%.1f %% of %d mutants killed" % (killed, stats["total"])); raise SystemExit(killed < 90)'
 
 lock: $(STAMP) ## write requirements/ anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra demo --group dev pyproject.toml -o requirements/dev.txt
