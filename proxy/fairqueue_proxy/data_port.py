@@ -18,7 +18,7 @@ from fairqueue_proxy.job import Job
 from fairqueue_proxy.metered import MeteredRequest
 from fairqueue_proxy.observed import ObservedRequest, pass_unread
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.passing import pass_on
+from fairqueue_proxy.passing import Forward, pass_on, reply_on, send_on
 from fairqueue_proxy.paths import as_sent, encode, normalise
 from fairqueue_proxy.receiving import receive_body
 from fairqueue_proxy.refusals import refusal
@@ -61,30 +61,62 @@ class DataPort:
             except Refused as refused:
                 if in_force is None or not in_force.observes:
                     raise
-                runtime.would_be[refused.outcome] += 1
-                try:
-                    response = await pass_unread(runtime, in_force, request)
-                except asyncio.CancelledError:
-                    log_observed(identifier, line, refused.outcome.value, None)
-                    raise
-                log_observed(identifier, line, refused.outcome.value, response.status)
-                return response
-            target, withheld = _target(in_force, request, path), _withheld(in_force, request, engine)
+                return await self._pass_unread(in_force, request, identifier, line, refused)
+            forward = Forward(
+                _target(in_force, request, path),
+                _withheld(in_force, request, engine),
+                None if in_force is not None and in_force.observes else runtime.engine_key,
+                identifier,
+                as_it_came=in_force is not None and in_force.observes,
+            )
             if client is None or in_force is None:
-                return await pass_on(runtime, request, target, withheld)
+                if in_force is not None and in_force.observes and request.body_exists:
+                    return await pass_unread(runtime, in_force, request, identifier)
+                return (await pass_on(runtime, request, forward)).response
             if route.access is Access.IDENTIFIED:
-                with runtime.room.take() as count:
-                    body = await receive_body(
-                        request, in_force.document.queue.max_body_bytes, count, read=not in_force.observes
-                    )
-                return await pass_on(runtime, request, target, withheld, body)
+                return await self._pass_identified(in_force, request, forward, client)
         except Refused as refused:
             runtime.outcomes[refused.outcome] += 1
             log_refusal(identifier, line, refused.outcome.value, refused.status)
             return refusal(runtime, refused, api=route.api, request_id=identifier, tenant=None)
         job = Job(identifier, runtime.tenants.by_name[client.tenant], runtime.clock(), line, client.identity)
         kind = ObservedRequest if in_force.observes else MeteredRequest
-        return await kind(runtime, in_force, request, route=route, target=target, withheld=withheld, job=job).answer()
+        metered = kind(
+            runtime, in_force, request, route=route, target=forward.target, withheld=forward.withheld, job=job
+        )
+        return await metered.answer()
+
+    async def _pass_unread(
+        self, in_force: InForce, request: web.BaseRequest, identifier: str, line: str, refused: Refused
+    ) -> web.StreamResponse:
+        """What would have been refused, passed on as it came."""
+        runtime, would_be = self._runtime, refused.outcome
+        runtime.would_be[would_be] += 1
+        try:
+            response = await pass_unread(runtime, in_force, request, identifier, refused)
+        except asyncio.CancelledError:
+            log_observed(identifier, line, would_be.value, None)
+            raise
+        log_observed(identifier, line, would_be.value, response.status)
+        return response
+
+    async def _pass_identified(
+        self, in_force: InForce, request: web.BaseRequest, forward: Forward, client: Client
+    ) -> web.StreamResponse:
+        """A request that only needs an identity."""
+        runtime = self._runtime
+        with runtime.drain.passing():
+            with runtime.room.take(client.tenant) as held:
+                body = await receive_body(
+                    request,
+                    in_force.document.queue.max_body_bytes,
+                    held.count,
+                    whose=held,
+                    read=not in_force.observes,
+                )
+                sent = await send_on(runtime, request, forward, body)
+                del body
+            return (await reply_on(runtime, request, forward, sent)).response
 
     def refuse_malformed(self, error: HttpProcessingError) -> web.StreamResponse:
         """Answers what can't be read as a request. Nothing of it is logged: there may be a key in it."""

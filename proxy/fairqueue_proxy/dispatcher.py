@@ -71,6 +71,8 @@ class Dispatcher:
             Refused: this job has to go; another one that had to was told through its future or its time-out.
         """
         self.backlog.receive(job, size_bytes)
+        if job.observed:
+            return
         if self.backlog.over_tenant(job) is Bound.BYTES:
             raise self._tenant_full(job)
         self._evict(job)
@@ -142,7 +144,7 @@ class Dispatcher:
         self.capacity.give(job.scheduled)
         self.scheduler.requeue(job.scheduled)
         self.backlog.put_back(job)
-        job.dispatched_at = None
+        job.dispatched_at = job.sent_at = None
         self._note_end(job.tenant)
         self.pump()
 
@@ -244,10 +246,12 @@ class Dispatcher:
         self.backlog.dispatch(job)
         if job.queued_at is not None:
             job.queue_seconds = now - job.queued_at
+        job.dispatched_at = now
         if not job.observed:
-            job.dispatched_at = now
-        elif job.first_token_at is not None:
+            job.sent_at = now
+        if job.replied:
             self.replying(job)
+        if job.first_token_at is not None:
             self.capacity.answered(job.scheduled)
         if job.admitted is not None and not job.admitted.done():
             job.admitted.set_result(None)

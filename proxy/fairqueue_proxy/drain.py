@@ -8,7 +8,8 @@ first, from whoever has most queued.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.outcome import Outcome, Refused
@@ -32,6 +33,7 @@ class Drain:
         self._taken_at = 0.0
         self._refusing = False
         self._task: asyncio.Task[None] | None = None
+        self._passing = 0
         self.begun = asyncio.Event()
         self.over = asyncio.Event()
 
@@ -57,6 +59,19 @@ class Drain:
         if self._refuses():
             raise self._refused()
         self._taken_at = self._clock()
+
+    def note(self) -> None:
+        """A request has come that is taken whatever the drain says."""
+        self._taken_at = self._clock()
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """A request goes past the queue meanwhile: the drain waits for it, too."""
+        self._passing += 1
+        try:
+            yield
+        finally:
+            self._passing -= 1
 
     async def wait(self, engine_healthy: Callable[[], bool]) -> None:
         """Returns when the drain is over; at once if the engine is not healthy (nothing to wait for), and when no
@@ -99,7 +114,7 @@ class Drain:
                 self._dispatcher.refuse_queued(refused.outcome, refused.message, receiving=True)
                 break
             if self._refuses():
-                if not (self._dispatcher.jobs or self._dispatcher.backlog.waits):
+                if not (self._passing or self._dispatcher.jobs or self._dispatcher.backlog.waits):
                     break
                 self._refuse_hopeless(left)
             await asyncio.sleep(LOOK_SECONDS)

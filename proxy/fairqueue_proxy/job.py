@@ -50,6 +50,9 @@ class Job:
     would_be: Outcome | None = None
     queued_at: float | None = None
     dispatched_at: float | None = None
+    # The same, unless the engine is sent everything at once.
+    sent_at: float | None = None
+    replied: bool = False
     first_token_at: float | None = None
     status: int | None = None
     outcome: Outcome | None = None

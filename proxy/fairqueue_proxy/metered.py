@@ -90,16 +90,27 @@ class MeteredRequest:
         if runtime.shadow.on:
             runtime.shadow.submit(job, len(call.body))
         else:
-            runtime.dispatcher.submit(job)
+            self._submit(call)
         hold = self._in_force.document.queue.hold_headers_seconds if call.stream and not job.observed else None
         async with Waiting(self._request, hold, self._dress_early) as self._waiting:
             relay: Relay | None = None
             while relay is None:
+                if runtime.shadow.on:
+                    # Also what the engine has given back since.
+                    runtime.shadow.take_over(job)
                 await self._admission()
                 relay = await self._try_engine(call)
         # The engine has it: it can't have to be sent again.
         call.body = b""
         return await self._reply(relay)
+
+    def _submit(self, call: Call) -> None:
+        job, dispatcher = self._job, self._runtime.dispatcher
+        job.observed = False
+        if not job.body_bytes:
+            # It began to come while nobody was to wait.
+            dispatcher.receive(job, len(call.body))
+        dispatcher.submit(job)
 
     async def _receive(self) -> bytes:
         job, dispatcher = self._job, self._runtime.dispatcher
@@ -107,7 +118,7 @@ class MeteredRequest:
             self._request,
             self._in_force.document.queue.max_body_bytes,
             lambda size_bytes: dispatcher.receive(job, size_bytes),
-            job=job,
+            whose=job,
         )
 
     def _parse(self, body: bytes) -> Call:
@@ -180,35 +191,35 @@ class MeteredRequest:
             withheld=self._withheld,
             request_id=self._engines_request_id(),
             body_bytes=len(call.body),
-            # The engine's present one, whatever was in force when the request came.
-            api_key=runtime.engine_key,
+            # The engine's present one, whichever was in force when the request came.
+            api_key=None if self._in_force.observes else runtime.engine_key,
         )
         try:
-            relay.exchange = await runtime.upstream.send(head + call.body, relay, method=self._request.method)
+            relay.exchange = await runtime.upstream.send(
+                head + call.body, relay, method=self._request.method, alone=job.observed
+            )
         except EngineUnreachable:
             runtime.watch.unreachable()
-            self._desk.put_back(job)
-            self._refuse_to_wait_if_observed()
+            if job.observed:
+                raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections") from None
+            runtime.dispatcher.put_back(job)
             return None
         job.engine_side = relay
+        if job.observed:
+            # It is not sent again.
+            call.body = b""
         verdict = await relay.decided
         if verdict in (Verdict.OVERLOADED, Verdict.UNREACHABLE):
             job.engine_side = None
             job.refusals_by_engine += verdict is Verdict.OVERLOADED
             (runtime.watch.overloaded if verdict is Verdict.OVERLOADED else runtime.watch.unreachable)()
             relay.put_back()
-            self._refuse_to_wait_if_observed()
             return None
         if verdict is Verdict.LOST:
             raise Refused(Outcome.ENGINE_ERROR, "the engine broke the connection before it answered")
         if verdict is Verdict.CUT_OFF:
             raise Refused(Outcome.DRAINING, "this replica is going away: try again")
         return relay
-
-    def _refuse_to_wait_if_observed(self) -> None:
-        """The engine can't be reached. Others wait for it, queued again."""
-        if self._job.observed:
-            raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections")
 
     @property
     def _desk(self) -> Dispatcher | Shadow:
@@ -217,7 +228,7 @@ class MeteredRequest:
 
     def _engines_request_id(self) -> str:
         job = self._job
-        if not self._in_force.engine.shares_request_ids:
+        if self._in_force.observes or not self._in_force.engine.shares_request_ids:
             return job.request_id
         return f"{job.request_id}-{self._runtime.random.getrandbits(48):012x}"
 
@@ -308,7 +319,8 @@ def record(job: Job, now: float) -> None:
     outcome = job.outcome = job.outcome or Outcome.ENGINE_ERROR
     tenant.outcomes[outcome] += 1
     tenant.request_seconds.observe(now - job.received_at)
-    if job.dispatched_at is not None:
+    waited = job.dispatched_at is not None and outcome is not Outcome.ENGINE_UNAVAILABLE
+    if waited and job.would_be in (None, Outcome.QUEUE_TIMEOUT):
         tenant.queue_seconds.observe(job.queue_seconds)
     if job.first_token_at is not None:
         tenant.first_token_seconds.observe(job.first_token_at - job.received_at)

@@ -11,11 +11,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
+from fairqueue_proxy.engines.fields import decode_object
 from fairqueue_proxy.metered import MeteredRequest
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.passing import pass_on
+from fairqueue_proxy.passing import Forward, Sent, reply_on, send_on
 from fairqueue_proxy.paths import as_sent
-from fairqueue_proxy.receiving import receive_body
+from fairqueue_proxy.receiving import Body, receive_body
 from fairqueue_proxy.runtime import InForce, Runtime
 
 ASKING_FIELDS: Final = ("parameters", "response_fields", "stream_options", "timings_per_token")
@@ -30,43 +31,62 @@ class ObservedRequest(MeteredRequest):
     """Answers one metered request of a known tenant."""
 
     async def _serve(self) -> web.StreamResponse:
-        job = self._job
-        body = await self._receive()
-        try:
-            call = self._understand(body)
-        except Refused as refused:
-            job.would_refuse(refused.outcome)
-            response = await pass_on(self._runtime, self._request, self._target, self._withheld, body, patient=True)
+        runtime, job = self._runtime, self._job
+        sent: Sent | None = None
+        runtime.drain.note()
+        with runtime.drain.passing():
+            with runtime.room.take(job.tenant.name) as held:
+                body = await receive_unread(self._in_force, self._request, held)
+                try:
+                    call = self._understand(body)
+                except Refused as refused:
+                    if not runtime.observes:
+                        raise
+                    job.would_refuse(refused.outcome)
+                    forward = Forward(self._target, self._withheld, None, job.request_id, as_it_came=True)
+                    sent = await send_on(runtime, self._request, forward, body)
+                else:
+                    call.body = asking(body, call.body)
+                # A long reply must not keep it.
+                del body
+            if sent is None:
+                return await self._relay(call)
+            response, whole = await reply_on(runtime, self._request, forward, sent)
             job.status = response.status
-            job.outcome = Outcome.COMPLETED if response.status < 400 else Outcome.ENGINE_ERROR
+            job.outcome = Outcome.COMPLETED if whole and response.status < 400 else Outcome.ENGINE_ERROR
             return response
-        call.body = asking(body, call.body)
-        return await self._relay(call)
-
-    async def _receive(self) -> bytes:
-        return await receive_unread(self._runtime, self._in_force, self._request)
 
 
-async def pass_unread(runtime: Runtime, in_force: InForce, request: web.BaseRequest) -> web.StreamResponse:
-    """A request as it came, and its reply.
+async def pass_unread(
+    runtime: Runtime, in_force: InForce, request: web.BaseRequest, identifier: str, refused: Refused | None = None
+) -> web.StreamResponse:
+    """A request as it came, and its reply. `refused` is what becomes of it if the policy does not only observe any more
+    when it is all there.
 
     Raises:
-        Refused: it can't be held, or not be relayed.
+        Refused: that; or it can't be held, or not be relayed.
     """
-    body = None
-    if request.body_exists or request.method not in _WITHOUT_BODY:
-        body = await receive_unread(runtime, in_force, request)
-    return await pass_on(runtime, request, as_sent(request.raw_path), frozenset(), body, patient=True)
+    forward = Forward(as_sent(request.raw_path), frozenset(), None, identifier, as_it_came=True)
+    runtime.drain.note()
+    with runtime.drain.passing():
+        with runtime.room.take("") as held:
+            body = None
+            if request.body_exists or request.method not in _WITHOUT_BODY:
+                body = await receive_unread(in_force, request, held)
+            if refused is not None and not runtime.observes:
+                raise refused
+            sent = await send_on(runtime, request, forward, body)
+            del body
+        return (await reply_on(runtime, request, forward, sent)).response
 
 
-async def receive_unread(runtime: Runtime, in_force: InForce, request: web.BaseRequest) -> bytes:
+async def receive_unread(in_force: InForce, request: web.BaseRequest, held: Body) -> bytes:
     """A body that is not bounded by the queue.
 
     Raises:
         Refused: it can't be held.
     """
-    with runtime.room.take() as count:
-        return await receive_body(request, in_force.document.queue.max_body_bytes, count, read=False)
+    return await receive_body(request, in_force.document.queue.max_body_bytes, held.count, whose=held, read=False)
 
 
 def asking(body: bytes, adapted: bytes) -> bytes:
@@ -76,14 +96,14 @@ def asking(body: bytes, adapted: bytes) -> bytes:
         return body
     fields, wanted = _fields.decode(body), _fields.decode(adapted)
     asked = {name: wanted[name] for name in ASKING_FIELDS if name in wanted}
-    if all(name in fields and _plain(fields[name]) == _plain(raw) for name, raw in asked.items()):
+    if all(name in fields and _same(fields[name], raw) for name, raw in asked.items()):
         return body
     return msgspec.json.encode(fields | asked)
 
 
-def _plain(raw: Raw) -> bytes:
-    """The same value, however it was written."""
-    try:
-        return msgspec.json.encode(msgspec.json.decode(raw))
-    except (ValueError, RecursionError):
-        return bytes(raw)
+def _same(one: Raw, other: Raw) -> bool:
+    """Of objects each value is looked at by its bytes, whatever is in it."""
+    ones, others = decode_object(one), decode_object(other)
+    if ones is None or others is None:
+        return bytes(one) == bytes(other)
+    return {name: bytes(raw) for name, raw in ones.items()} == {name: bytes(raw) for name, raw in others.items()}

@@ -6,6 +6,8 @@ engine's own probes come this way. When the engine refuses connections they answ
 """
 
 import asyncio
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -61,58 +63,99 @@ class _Passage:
                 future.set_result(whole)
 
 
-async def pass_on(
-    runtime: Runtime,
-    request: web.BaseRequest,
-    target: str,
-    withheld: frozenset[bytes],
-    body: bytes | None = None,
-    *,
-    patient: bool = False,
-) -> web.StreamResponse:
-    """The engine's answer as it comes; its /metrics with our queue added to what waits in it, if anybody waits here.
-    `patient`: it may generate for as long as it likes.
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """How a request goes to the engine.
+
+    `withheld`: lower-case names of headers that it must not see. `as_it_came`: under a policy that only observes; it
+    may generate for as long as it likes, on a connection of its own, because nobody here knows what it is.
+    """
+
+    target: str
+    withheld: frozenset[bytes]
+    api_key: str | None
+    request_id: str
+    as_it_came: bool = False
+
+
+class Passed(NamedTuple):
+    """The reply that the client has got, and whether the engine has given all of it."""
+
+    response: web.StreamResponse
+    whole: bool
+
+
+class Sent(NamedTuple):
+    """A request that the engine has, and where its reply goes."""
+
+    passage: _Passage
+    exchange: Exchange
+
+
+async def pass_on(runtime: Runtime, request: web.BaseRequest, forward: Forward) -> Passed:
+    """The engine's answer to a request without a body, as it comes; its /metrics with our queue added to what waits in
+    it, if anybody waits here.
 
     Raises:
         Refused: the engine can't be reached, is too slow, or breaks off before it has answered.
     """
-    if request.method == "GET" and target.partition("?")[0] == "/metrics" and not runtime.shadow.on:
-        return await _metrics(runtime, target)
+    is_metrics = request.method == "GET" and forward.target.partition("?")[0] == "/metrics"
+    if is_metrics and not forward.as_it_came:
+        return Passed(await _metrics(runtime, forward.target), whole=True)
+    return await reply_on(runtime, request, forward, await send_on(runtime, request, forward, None))
+
+
+async def send_on(runtime: Runtime, request: web.BaseRequest, forward: Forward, body: bytes | None) -> Sent:
+    """Sends a request; nothing of its body is held any longer than that takes.
+
+    Raises:
+        Refused: the engine can't be reached.
+    """
     head = engine_head(
         request.method,
-        target,
+        forward.target,
         runtime.upstream.authority,
         request.raw_headers,
-        withheld=withheld,
+        withheld=forward.withheld,
+        request_id=forward.request_id,
         body_bytes=None if body is None else len(body),
-        api_key=runtime.engine_key,
+        api_key=forward.api_key,
     )
     passage = _Passage()
-    exchange: Exchange | None = None
     try:
-        async with asyncio.timeout(None if patient else ANSWER_SECONDS):
-            exchange = await runtime.upstream.send(head + (body or b""), passage, method=request.method)
-            if not await passage.head:
-                raise Refused(Outcome.ENGINE_ERROR, "the engine broke off before it answered")
-        try:
-            return await _reply(runtime, request, passage, exchange)
-        except ConnectionError:
-            # The client went while we wrote. aiohttp finds the connection closed, too, and writes nothing.
-            return web.Response()
+        exchange = await runtime.upstream.send(
+            head + (body or b""), passage, method=request.method, alone=forward.as_it_came
+        )
     except EngineUnreachable:
         raise Refused(Outcome.ENGINE_UNAVAILABLE, "the engine refuses connections") from None
+    return Sent(passage, exchange)
+
+
+async def reply_on(runtime: Runtime, request: web.BaseRequest, forward: Forward, sent: Sent) -> Passed:
+    """The engine's answer as it comes.
+
+    Raises:
+        Refused: the engine is too slow, or breaks off before it has answered.
+    """
+    passage, exchange = sent
+    try:
+        async with asyncio.timeout(None if forward.as_it_came else ANSWER_SECONDS):
+            if not await passage.head:
+                raise Refused(Outcome.ENGINE_ERROR, "the engine broke off before it answered")
+        return await _reply(runtime, request, forward, sent)
+    except ConnectionError:
+        # The client went while we wrote. aiohttp finds the connection closed, too, and writes nothing.
+        return Passed(web.Response(), whole=False)
     except TimeoutError:
         raise Refused(Outcome.ENGINE_ERROR, "the engine did not answer in time", status=504) from None
     finally:
-        if exchange is not None:
-            exchange.abort()
+        exchange.abort()
 
 
-async def _reply(
-    runtime: Runtime, request: web.BaseRequest, passage: _Passage, exchange: Exchange
-) -> web.StreamResponse:
+async def _reply(runtime: Runtime, request: web.BaseRequest, forward: Forward, sent: Sent) -> Passed:
+    passage, exchange = sent
     response = web.StreamResponse(status=passage.status)
-    dress(runtime, response, client_headers(passage.headers))
+    dress(runtime, response, [*client_headers(passage.headers), ("x-request-id", forward.request_id)])
     lengths = [value for name, value in passage.headers if name.lower() == "content-length"]
     if lengths and lengths[0].isdecimal():
         response.content_length = int(lengths[0])
@@ -120,15 +163,15 @@ async def _reply(
         response.enable_chunked_encoding()
     writer, transport = await response.prepare(request), request.transport
     if writer is None or transport is None:
-        return response
+        return Passed(response, whole=False)
     outflow = Outflow(runtime.outflows, writer, transport, pause=exchange.pause, resume=exchange.resume)
     passage.flow_into(outflow)
     if not await passage.end:
         # Only a broken connection can tell the client that it is not whole.
         outflow.cut()
-        return response
+        return Passed(response, whole=False)
     await response.write_eof()
-    return response
+    return Passed(response, whole=True)
 
 
 async def _metrics(runtime: Runtime, target: str) -> web.StreamResponse:

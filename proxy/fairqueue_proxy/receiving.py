@@ -1,46 +1,90 @@
 """Takes in a request's body, bounded in size and time."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
 from fairqueue_proxy.heads import values
-from fairqueue_proxy.job import Job
 from fairqueue_proxy.outcome import Outcome, Refused
 
 BODY_SECONDS = 60.0
 
 
-@dataclass(slots=True)
-class Room:
-    """How much of bodies may be held at a time that never come into the queue and so are not bounded there."""
+class Receiving(Protocol):
+    """Whose body comes; it can be refused meanwhile."""
 
-    most_bytes: int = 0
-    held_bytes: int = 0
+    receiving: asyncio.Timeout | None
+    refused: Refused | None
+
+
+class Room:
+    """The bodies that never come into the queue and so are not bounded there: how much of them may be held.
+
+    When there is too much, the largest body gives way of whoever holds most: small ones always find room.
+    """
+
+    def __init__(self) -> None:
+        self.most_bytes = 0
+        self.held_bytes = 0
+        self._bodies: set[Body] = set()
 
     @contextmanager
-    def take(self) -> Iterator[Callable[[int], None]]:
-        """Room for one body, to be told of each piece; given back at the end.
+    def take(self, owner: str) -> Iterator["Body"]:
+        """Room for one body of this owner, given back at the end."""
+        body = Body(self, owner)
+        self._bodies.add(body)
+        try:
+            yield body
+        finally:
+            self._bodies.discard(body)
+            self.held_bytes -= body.held_bytes
+
+    def make_way(self) -> None:
+        """Refuses bodies until the rest is within the bound."""
+        while self.held_bytes > self.most_bytes:
+            by_owner: Counter[str] = Counter()
+            for body in self._bodies:
+                by_owner[body.owner] += body.held_bytes
+            owner = max(by_owner, key=lambda name: (by_owner[name], name))
+            largest = max((body for body in self._bodies if body.owner == owner), key=lambda body: body.held_bytes)
+            self.held_bytes -= largest.held_bytes
+            largest.give_way()
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """One body in a `Room`."""
+
+    room: Room
+    owner: str
+    held_bytes: int = 0
+    receiving: asyncio.Timeout | None = None
+    refused: Refused | None = None
+
+    def count(self, size_bytes: int) -> None:
+        """More of it has come.
 
         Raises:
-            Refused: all that may be held is.
+            Refused: it had to give way.
         """
-        own_bytes = 0
-
-        def count(size_bytes: int) -> None:
-            nonlocal own_bytes
-            own_bytes += size_bytes
+        if self.refused is None:
             self.held_bytes += size_bytes
-            if self.held_bytes > self.most_bytes:
-                raise Refused(Outcome.QUEUE_FULL, "too much is being received: try again later")
+            self.room.held_bytes += size_bytes
+            self.room.make_way()
+        if self.refused is not None:
+            raise self.refused
 
-        try:
-            yield count
-        finally:
-            self.held_bytes -= own_bytes
+    def give_way(self) -> None:
+        """It is not to be held any longer."""
+        self.held_bytes = 0
+        self.refused = Refused(Outcome.QUEUE_FULL, "too much is being received: try again later")
+        if self.receiving is not None and not self.receiving.expired():
+            self.receiving.reschedule(0)
 
 
 async def receive_body(
@@ -48,10 +92,10 @@ async def receive_body(
     most_bytes: int,
     count: Callable[[int], None],
     *,
-    job: Job | None = None,
+    whose: Receiving,
     read: bool = True,
 ) -> bytes:
-    """The whole body. `count` is told of each piece, before anything came too, and may refuse; `job` can be refused
+    """The whole body. `count` is told of each piece, before anything came too, and may refuse; `whose` can be refused
     from outside meanwhile. `read`: it is for us to read, so compressed ones are refused.
 
     Raises:
@@ -68,22 +112,20 @@ async def receive_body(
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS) as timeout:
-            if job is not None:
-                job.receiving = timeout
+            whose.receiving = timeout
             while chunk := await request.content.readany():
                 count(len(chunk))
                 body += chunk
                 if len(body) > most_bytes:
                     raise too_large
     except TimeoutError:
-        if job is not None and job.refused is not None:
-            raise job.refused from None
+        if whose.refused is not None:
+            raise whose.refused from None
         raise Refused(Outcome.BAD_REQUEST, "the body came too slowly", status=408) from None
     except web.RequestPayloadError as error:
         raise Refused(Outcome.BAD_REQUEST, f"the body is broken: {error}") from None
     finally:
-        if job is not None:
-            job.receiving = None
+        whose.receiving = None
     return bytes(body)
 
 

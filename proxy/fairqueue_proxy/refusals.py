@@ -47,8 +47,5 @@ def dress(runtime: Runtime, response: web.StreamResponse, headers: list[tuple[st
 
 def own_headers(job: Job) -> list[tuple[str, str]]:
     """What we tell each client about its request."""
-    return [
-        ("x-request-id", job.request_id),
-        ("x-fairqueue-tenant", job.tenant.name),
-        ("x-fairqueue-queue-seconds", f"{job.queue_seconds:.3f}"),
-    ]
+    own = [("x-request-id", job.request_id), ("x-fairqueue-tenant", job.tenant.name)]
+    return own if job.observed else [*own, ("x-fairqueue-queue-seconds", f"{job.queue_seconds:.3f}")]

@@ -33,6 +33,8 @@ PLAIN_LIMIT_BYTES = 4 * 1024 * 1024
 TAIL_BYTES = 64 * 1024
 """Of a reply that is passed on as it comes, so much of its end is looked at: there engines put their counts."""
 
+_MEDIA = ("audio/", "video/", "image/", "application/octet-stream", "application/x-ndjson")
+
 MOST_REFUSALS = 10
 MOST_REFUSALS_ALONE = 3
 """So often an engine may refuse a request for want of room before its refusal is believed; fewer times when nothing
@@ -101,6 +103,10 @@ class Relay:
         self.streamed = lower.get("content-type", "").lower().startswith("text/event-stream")
         self._desk.replying(self._job)
         self._meter.head(status, lower)
+        if status < 400 and lower.get("content-type", "").lower().startswith(_MEDIA):
+            # Sound and the like may be made as it is heard.
+            self.passing_plain = True
+            self._decide(Verdict.RELAY)
 
     def reply_data(self, data: bytes) -> None:
         """Bytes of the reply's body."""
@@ -285,11 +291,16 @@ class Relay:
     def _charge_by_time(self) -> None:
         """What can't be counted: as long as a stream would have become in that time."""
         usage, request = self._meter.usage, self._job.scheduled
-        if self._job.dispatched_at is None:
+        if self._job.sent_at is None:
             return
-        elapsed = self._clock() - self._job.dispatched_at
+        elapsed = self._clock() - self._job.sent_at
         tokens = int(elapsed * self._stream_pace.tokens_per_second) * request.sequences
         usage.output_tokens = max(usage.output_tokens, min(tokens, request.max_output_tokens))
+
+    def _worked_on(self) -> bool:
+        """Whether the engine has done something for it: so the scheduler knows of what it has in flight."""
+        usage = self._meter.usage
+        return self._job.scheduled.confirmed or usage.prompt_tokens is not None or usage.output_tokens > 0
 
     def _settle(self, outcome: Outcome, *, complete: bool = True) -> None:
         if self.settled:
@@ -301,13 +312,13 @@ class Relay:
         error = usage.error
         if error is not None and error.kind is ErrorKind.FAILED:
             self._charge_cut_reply()
-        if error is not None and error.kind is not ErrorKind.FAILED and not job.scheduled.confirmed:
+        if error is not None and error.kind is not ErrorKind.FAILED and not self._worked_on():
             # Nothing was done for it.
             self._desk.drop(job)
         else:
             if error is None and outcome is Outcome.COMPLETED and job.first_token_at is not None:
                 self._stream_pace.learn(
-                    usage.output_tokens // job.scheduled.sequences, self._clock() - (job.dispatched_at or 0.0)
+                    usage.output_tokens // job.scheduled.sequences, self._clock() - (job.sent_at or 0.0)
                 )
             self._desk.settle(job, usage, complete=complete and error is None)
         if job.outcome is None:

@@ -45,7 +45,7 @@ def log_request(job: Job, now: float) -> None:
     }
     if job.first_token_at is not None:
         fields["ttft_seconds"] = round(job.first_token_at - job.received_at, 4)
-    if job.observed:
+    if job.observed or job.would_be is not None:
         fields["would_be"] = job.would_be.value if job.would_be else None
     if request is not None:
         fields["cost"] = request.charged / 1e6

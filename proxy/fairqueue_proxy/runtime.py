@@ -62,6 +62,9 @@ class Runtime:
     @property
     def engine_key(self) -> str | None:
         """What the engine wants to see in place of the clients' credentials."""
-        if self.in_force is None or self.in_force.observes:
-            return None
-        return self.in_force.document.engine.api_key
+        return self.in_force.document.engine.api_key if self.in_force is not None else None
+
+    @property
+    def observes(self) -> bool:
+        """The policy now in force refuses nobody."""
+        return self.in_force is not None and self.in_force.observes

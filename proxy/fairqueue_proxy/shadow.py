@@ -33,8 +33,14 @@ class Shadow:
     def submit(self, job: Job, size_bytes: int) -> None:
         """Queues a job that goes to the engine now; never refuses it."""
         self._send(job)
-        self._dispatcher.backlog.receive(job, size_bytes)
+        if not job.body_bytes:
+            self._dispatcher.backlog.receive(job, size_bytes)
         self._dispatcher.submit(job)
+
+    def take_over(self, job: Job) -> None:
+        """A job that waits for its turn goes to the engine now."""
+        if not job.observed and job.scheduled.state is State.QUEUED:
+            self._send(job)
 
     def switch(self, *, on: bool) -> None:
         """Another mode is in force: what waits goes to the engine at once, or what the engine has counts as in it."""
@@ -46,13 +52,18 @@ class Shadow:
             if job.observed:
                 self._catch_up(job)
             elif on and job.scheduled.state is State.QUEUED:
-                self._send(job)
+                self.take_over(job)
                 if job.admitted is not None and not job.admitted.done():
                     job.admitted.set_result(None)
+        for job in dispatcher.backlog.jobs():
+            if job.queued_at is None:
+                # Its body is still coming.
+                job.observed = on
         dispatcher.pump()
 
     def replying(self, job: Job) -> None:
         """The engine's first reply byte is there."""
+        job.replied = True
         if self._is_in_flight(job):
             self._dispatcher.replying(job)
 
@@ -94,7 +105,7 @@ class Shadow:
         """The engine did not take the job: in the queue nothing changes."""
 
     def _send(self, job: Job) -> None:
-        job.observed, job.dispatched_at = True, self._clock()
+        job.observed, job.sent_at = True, self._clock()
         self._dispatcher.observed.add(job)
 
     def _let_go(self, job: Job) -> None:

@@ -91,14 +91,15 @@ class Upstream:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{host}:{self._port}"
 
-    async def send(self, head_and_body: bytes, sink: ReplySink, *, method: str) -> Exchange:
+    async def send(self, head_and_body: bytes, sink: ReplySink, *, method: str, alone: bool = False) -> Exchange:
         """Send a complete request; its reply goes to `sink`. `method` is the one in the request line: replies to
-        `HEAD` have no body.
+        `HEAD` have no body. `alone`: on a connection that no other request has had or will have, so that it is never
+        sent twice and nothing of it is kept.
 
         Raises `EngineUnreachable`: nothing has been sent then, and the sink is not called.
         """
-        connection = self._pool.take() or await self._connect()
-        exchange = Exchange(head_and_body, sink, method=method)
+        connection = (None if alone else self._pool.take()) or await self._connect()
+        exchange = Exchange(head_and_body, sink, method=method, alone=alone)
         connection.begin(exchange)
         return exchange
 

@@ -42,13 +42,14 @@ class Exchange:
     After the reply has ended or was lost, all methods do nothing.
     """
 
-    __slots__ = ("connection", "method", "paused", "request", "resending", "sink", "unsent")
+    __slots__ = ("alone", "connection", "method", "paused", "request", "resending", "sink", "unsent")
 
-    def __init__(self, request: bytes, sink: ReplySink, *, method: str) -> None:
+    def __init__(self, request: bytes, sink: ReplySink, *, method: str, alone: bool = False) -> None:
         # Kept only while it might have to be sent again, so that a large body is not held during a long reply.
         self.request: bytes | None = request
         self.sink = sink
         self.method = method
+        self.alone = alone
         self.paused = False
         # The engine can't have begun with it: its connection died unanswered, and no other could be made.
         self.unsent = False
@@ -213,7 +214,7 @@ class Connection(asyncio.Protocol):
             return
         if reply.keep_alive_seconds is not None:
             self.keep_alive_seconds = reply.keep_alive_seconds
-        if not reply.reusable or self._answered_early or not self.is_open:
+        if exchange.alone or not reply.reusable or self._answered_early or not self.is_open:
             self._close()
             return
         self._reused = True
