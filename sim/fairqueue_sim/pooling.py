@@ -41,7 +41,13 @@ class PoolingShape:
 
     def reply(self, choices: list[tuple[Choice, FinishReason]]) -> tuple[bytes, bytes]:
         tokens = sum(choice.prompt_tokens for choice, _ in choices)
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
+        usage = {
+            "prompt_tokens": tokens,
+            "total_tokens": tokens,
+            "completion_tokens": 0,
+            "prompt_tokens_details": None,
+            "completion_tokens_details": None,
+        }
         fields = {
             "id": self.id,
             "object": "list",

@@ -1,4 +1,4 @@
-"""vLLM's system_fingerprint stands in the last chunk: where that is taken out, it moves to the one before."""
+"""vLLM's system_fingerprint stands in the usage chunk: where that is taken out, it moves to the ends of the choices."""
 
 import json
 from typing import Any
@@ -37,15 +37,34 @@ def _end(tokens: int, **more: Any) -> bytes:
     return _event({"id": "c", "choices": [], **_usage(tokens), **more})
 
 
-def test_the_fingerprint_moves_to_the_last_chunk_that_ends_a_choice() -> None:
+def test_the_fingerprint_moves_to_the_last_chunk_of_each_choice() -> None:
     meter = _meter()
     assert meter.event(_chunk(0, 1)) == _alone(0)
     assert meter.event(_chunk(0, 2, "length")) == b""
-    assert meter.event(_chunk(1, 1, "stop")) == _alone(0, "length")
-    assert meter.event(_end(3, system_fingerprint=FINGERPRINT)) == _alone(1, "stop", system_fingerprint=FINGERPRINT)
+    assert meter.event(_chunk(1, 1, "stop")) == b""
+    assert meter.event(_end(3, system_fingerprint=FINGERPRINT)) == (
+        _alone(0, "length", system_fingerprint=FINGERPRINT) + _alone(1, "stop", system_fingerprint=FINGERPRINT)
+    )
     assert meter.event(DONE) == DONE
     assert meter.rest() == b""
     assert (meter.usage.output_tokens, meter.usage.final) == (3, True)
+
+
+def test_a_choice_that_ended_long_before_the_others_is_not_held_for_the_fingerprint() -> None:
+    meter = _meter()
+    assert meter.event(_chunk(0, 2, "length")) == b""
+    assert meter.event(_chunk(1, 1)) == _alone(0, "length") + _alone(1)
+    assert meter.event(_chunk(1, 2, "stop")) == b""
+    assert meter.event(_end(4, system_fingerprint=FINGERPRINT)) == _alone(1, "stop", system_fingerprint=FINGERPRINT)
+
+
+def test_of_many_prompts_with_one_token_each_no_more_than_a_few_chunks_are_held() -> None:
+    meter = VllmMeter(sequences=20, strip_chunks=True, strip_end=True)
+    passed_on = [meter.event(_chunk(index, 1, "length")) for index in range(20)]
+    assert passed_on == [b""] * 8 + [_alone(index, "length") for index in range(12)]
+    assert meter.event(_end(20, system_fingerprint=FINGERPRINT)) == b"".join(
+        _alone(index, "length", system_fingerprint=FINGERPRINT) for index in range(12, 20)
+    )
 
 
 def test_a_token_that_is_held_back_is_counted_when_it_comes() -> None:
