@@ -40,6 +40,7 @@ test-long: $(STAMP) ## what takes minutes: the full soak, long runs, each proper
 
 test-vllm: $(STAMP) .venv-vllm/.ready-$(shell sha256sum requirements/vllm.txt | cut -c1-16) ## the vLLM adapter against a real vLLM on the CPU (opt-in: installs 6 GB)
 	@FAIRQUEUE_VLLM=1 $(BIN)/python -m pytest -s tests/vllm_server
+	@FAIRQUEUE_VLLM=1 $(BIN)/python -m pytest -s tests/real_vllm
 
 .venv-vllm/.ready-%:
 	@echo "installing vLLM into .venv-vllm (about five minutes, once)"

@@ -48,6 +48,11 @@ def test_every_recorded_pair_is_replayed() -> None:
     assert set(cases("vllm", f"{PREFIX}*")) == known
 
 
+def test_every_metered_route_was_asked() -> None:
+    asked = {each.path for each in (*GENERATED, *WHOLE)}
+    assert asked == engine_for("VLLM").metered_paths
+
+
 @whole
 def test_the_proxy_asks_as_it_did_when_it_was_recorded(case: Case) -> None:
     alone, asked = pair(case)
