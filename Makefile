@@ -39,7 +39,6 @@ test-long: $(STAMP) ## what takes minutes: the full soak, long runs, each proper
 	@$(BIN)/python -m pytest -m "hypothesis and not long" --hypothesis-profile=thorough -n 2
 
 test-vllm: $(STAMP) .venv-vllm/.ready-$(shell sha256sum requirements/vllm.txt | cut -c1-16) ## the vLLM adapter against a real vLLM on the CPU (opt-in: installs 6 GB)
-	@FAIRQUEUE_VLLM=1 $(BIN)/python -m pytest -s tests/vllm_server
 	@FAIRQUEUE_VLLM=1 $(BIN)/python -m pytest -s tests/real_vllm
 
 .venv-vllm/.ready-%:

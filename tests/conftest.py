@@ -6,10 +6,10 @@ import pytest
 from hypothesis import settings
 
 # They need an environment of their own: `make test-vllm`.
-collect_ignore = [] if os.environ.get("FAIRQUEUE_VLLM") else ["vllm_server", "real_vllm"]
+collect_ignore = [] if os.environ.get("FAIRQUEUE_VLLM") else ["real_vllm"]
 
 # Without a deadline: on a shared machine it would say how busy that is.
-settings.register_profile("short", max_examples=50, deadline=None)
+settings.register_profile("short", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 
 

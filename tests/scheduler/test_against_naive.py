@@ -409,7 +409,7 @@ def compare(examples: int) -> None:
 
 
 def test_the_scheduler_agrees_with_a_naive_one_on_random_trees_and_operations() -> None:
-    compare(100)
+    compare(50)
 
 
 @pytest.mark.long
