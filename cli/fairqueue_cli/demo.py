@@ -30,7 +30,7 @@ from fairqueue_cli.demo_stack import (
     wait_idle,
     write_proxy_files,
 )
-from fairqueue_cli.load import run_on_fast_loop
+from fairqueue_cli.event_loop import run_on_fast_loop
 from fairqueue_cli.load_client import CONNECTION_REFUSED
 from fairqueue_cli.load_progress import ProgressLine
 from fairqueue_cli.load_report import to_json

@@ -1,14 +1,11 @@
 """`fairqueue engine-sim`: parse, start, wait for a signal, drain."""
 
 import argparse
-import asyncio
-import contextlib
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from fairqueue_cli.event_loop import Told, run_on_fast_loop
 from fairqueue_sim import (
     ENGINE_KINDS,
     EngineKind,
@@ -82,42 +79,21 @@ def run(args: argparse.Namespace) -> int:
                 return _bad_input(f"--log {args.log}: {error.strerror}: choose another file")
             truth = TruthLog(file=file, keep=False)
         try:
-            return _loop_runner()(_serve(args.kind, settings, truth, host, port))
+            return run_on_fast_loop(_serve(args.kind, settings, truth, host, port))
         except OSError as error:
             return _bad_input(f"--listen {args.listen}: {error.strerror}: choose another address")
 
 
 async def _serve(kind: EngineKind, settings: EngineSettings, truth: TruthLog, host: str, port: int) -> int:
-    drain, now = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (now if drain.is_set() else drain).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    told = Told()
     engine = await start_engine(kind, settings, truth, host=host, port=port)
     try:
         print(f"fairqueue engine-sim: {kind} listens on {engine.url}", flush=True)
-        await drain.wait()
-        finished = asyncio.create_task(engine.drain())
-        at_once = asyncio.create_task(now.wait())
-        await asyncio.wait({finished, at_once}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (finished, at_once):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await told.to_finish()
+        await told.finish(engine.drain())
     finally:
         await engine.close()
     return 0
-
-
-def _loop_runner() -> Callable[..., int]:
-    try:
-        import uvloop
-    except ImportError:  # pragma: no cover - on systems without uvloop
-        return asyncio.run
-    return uvloop.run
 
 
 def _settings(args: argparse.Namespace) -> EngineSettings:

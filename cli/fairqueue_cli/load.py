@@ -9,9 +9,8 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
+from fairqueue_cli.event_loop import run_on_fast_loop
 from fairqueue_cli.load_progress import ProgressLine
 from fairqueue_cli.load_report import format_report, summarise, to_json
 from fairqueue_cli.load_run import LoadResult, TargetUnreachable, run_load
@@ -24,8 +23,6 @@ _DEFAULT_DURATION_SECONDS = 30.0
 _EXIT_UNREACHABLE = 1
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
-
-_Result = TypeVar("_Result")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,11 +87,3 @@ async def _run_until_interrupt(plan: LoadPlan, stop: Stop) -> LoadResult:
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         progress.close()
-
-
-def run_on_fast_loop(main: Coroutine[Any, Any, _Result]) -> _Result:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)

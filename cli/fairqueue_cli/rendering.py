@@ -28,7 +28,7 @@ class Rendered(NamedTuple):
 class Rendering:
     """`fairqueue render` in a process of its own, from the moment when this is made."""
 
-    def __init__(self, policy: Path, secrets: Path | None) -> None:
+    def __init__(self, policy: Path, secrets: Path | None = None) -> None:
         options = ["--policy", str(policy), *(["--secrets", str(secrets)] if secrets is not None else [])]
         self._process = subprocess.Popen(
             # -P: nothing is imported from whatever folder the command was called in.

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     given = {"--listen": args.listen, "--admin": args.admin, "--local": args.local}
     try:
         addresses = {f"{option} {text}": _address(text, option) for option, text in given.items()}
-        if _address(args.local, "--local").host not in ("127.0.0.1", "::1", "localhost"):
+        *_, local = addresses.values()
+        if local.host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(f"--local {args.local}: must be on loopback, e.g. 127.0.0.1:9821")
         engine = _engine(args.engine)
         if args.config is not None and args.engine_kind is None:
@@ -63,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
         return 2
     paths = [path for path in (args.policy, args.secrets) if path is not None]
     seen = fingerprint(paths)
-    rendering = Rendering(args.policy, args.secrets) if args.policy is not None else None
+    rendering = Rendering(*paths) if args.policy is not None else None
     # While the policy is rendered.
     from fairqueue_cli.serving import config_source, policy_source, serve
 
     try:
         if rendering is not None:
-            source = policy_source(args.policy, args.secrets, rendering, seen)
+            source = policy_source(paths, rendering, seen)
         else:
             source = config_source(args.config / DOCUMENT, args.last_good)
     except ValueError as error:

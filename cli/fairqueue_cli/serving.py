@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fairqueue_api import Document, ParsedDocument, PolicyError, parse_document
+from fairqueue_cli.event_loop import Told, run_on_fast_loop
 from fairqueue_cli.rendering import Rendering
 from fairqueue_proxy.address import Address
 from fairqueue_proxy.document_watch import DocumentWatch
@@ -38,21 +38,22 @@ class Source:
     seen: Fingerprint | None = None
 
 
-def policy_source(policy: Path, secrets: Path | None, rendering: Rendering, seen: Fingerprint) -> Source:
-    """A policy file and keys, of which the first `rendering` has begun; `seen` was taken before that.
+def policy_source(paths: list[Path], rendering: Rendering, seen: Fingerprint) -> Source:
+    """A policy file and the folder of its keys, if it has any, of which the first `rendering` has begun; `seen` was
+    taken before that.
 
     Raises:
         ValueError: that one can't be used.
     """
 
     def load() -> Document:
-        rendered = Rendering(policy, secrets).result()
+        rendered = Rendering(*paths).result()
         for warning in rendered.warnings:
             log.warning(warning)
         return rendered.document
 
     first = rendering.result()
-    return Source([policy] if secrets is None else [policy, secrets], load, first.document, first.warnings, seen)
+    return Source(paths, load, first.document, first.warnings, seen)
 
 
 def config_source(path: Path, last_good: Path | None) -> Source:
@@ -103,19 +104,11 @@ def serve(
     for warning in source.warnings:
         log.warning(warning)
     try:
-        return _loop_runner()(_serve(source, engine, list(addresses.values()), engine_kind, last_good))
+        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), engine_kind, last_good))
     except CannotListen as error:
         where = next(given for given, each in addresses.items() if each is error.address)
         print(f"fairqueue serve: {where}: {error}: choose another address", file=sys.stderr)
         return 2
-
-
-def _loop_runner() -> Callable[..., int]:
-    try:
-        import uvloop
-    except ImportError:  # pragma: no cover - on systems without uvloop
-        return asyncio.run
-    return uvloop.run
 
 
 async def _serve(
@@ -126,15 +119,7 @@ async def _serve(
     if source.first is not None and source.seen is not None:
         watch.in_force(source.first, source.seen)
     watching: asyncio.Task[None] | None = None
-    told = asyncio.Event()
-    now = asyncio.Event()
-
-    def go() -> None:
-        (now if told.is_set() else told).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, go)
+    told = Told()
     try:
         data, admin, local = await proxy.start(*addresses)
         watching = asyncio.create_task(watch.run())
@@ -148,14 +133,8 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.enable()
-        await told.wait()
-        finished = asyncio.create_task(proxy.finish())
-        at_once = asyncio.create_task(now.wait())
-        await asyncio.wait({finished, at_once}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (finished, at_once):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await told.to_finish()
+        await told.finish(proxy.finish())
     finally:
         if watching is not None:
             watching.cancel()
