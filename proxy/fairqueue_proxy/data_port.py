@@ -11,16 +11,16 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.http_exceptions import LineTooLong
 
-from fairqueue_proxy.engines import Access, Engine, Route
+from fairqueue_proxy.engines import Access, Route
 from fairqueue_proxy.heads import request_id, values
 from fairqueue_proxy.identity import Client
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metered import MeteredRequest
 from fairqueue_proxy.observed import ObservedRequest, pass_unread
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.passing import Forward, pass_on, reply_on, send_on
-from fairqueue_proxy.paths import as_sent, encode, normalise
-from fairqueue_proxy.receiving import receive_body
+from fairqueue_proxy.passing import Forward, forward_as_it_came, pass_body_on, pass_on
+from fairqueue_proxy.paths import encode, normalise
+from fairqueue_proxy.receiving import Body, receive_body
 from fairqueue_proxy.refusals import refusal
 from fairqueue_proxy.request_log import log_observed, log_refusal
 from fairqueue_proxy.runtime import InForce, Runtime
@@ -50,9 +50,8 @@ class DataPort:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         runtime = self._runtime
         in_force = runtime.in_force
-        engine = in_force.engine if in_force is not None else runtime.engine
         path = normalise(request.raw_path.partition("?")[0])
-        route = engine.route(request.method, path) if path is not None else _REFUSED
+        route = runtime.engine.route(request.method, path) if path is not None else _REFUSED
         identifier = request_id(request.raw_headers, runtime.random)
         line = f"{request.method} {path}"
         try:
@@ -62,13 +61,7 @@ class DataPort:
                 if in_force is None or not in_force.observes:
                     raise
                 return await self._pass_unread(in_force, request, identifier, line, refused)
-            forward = Forward(
-                _target(in_force, request, path),
-                _withheld(in_force, request, engine),
-                None if in_force is not None and in_force.observes else runtime.engine_key,
-                identifier,
-                as_it_came=in_force is not None and in_force.observes,
-            )
+            forward = _forward(runtime, request, path, identifier)
             if client is None or in_force is None:
                 if in_force is not None and in_force.observes and request.body_exists:
                     return await pass_unread(runtime, in_force, request, identifier)
@@ -81,10 +74,7 @@ class DataPort:
             return refusal(runtime, refused, api=route.api, request_id=identifier, tenant=None)
         job = Job(identifier, runtime.tenants.by_name[client.tenant], runtime.clock(), line, client.identity)
         kind = ObservedRequest if in_force.observes else MeteredRequest
-        metered = kind(
-            runtime, in_force, request, route=route, target=forward.target, withheld=forward.withheld, job=job
-        )
-        return await metered.answer()
+        return await kind(runtime, in_force, request, route=route, forward=forward, job=job).answer()
 
     async def _pass_unread(
         self, in_force: InForce, request: web.BaseRequest, identifier: str, line: str, refused: Refused
@@ -104,19 +94,12 @@ class DataPort:
         self, in_force: InForce, request: web.BaseRequest, forward: Forward, client: Client
     ) -> web.StreamResponse:
         """A request that only needs an identity."""
-        runtime = self._runtime
-        with runtime.drain.passing():
-            with runtime.room.take(client.tenant) as held:
-                body = await receive_body(
-                    request,
-                    in_force.document.queue.max_body_bytes,
-                    held.count,
-                    whose=held,
-                    read=not in_force.observes,
-                )
-                sent = await send_on(runtime, request, forward, body)
-                del body
-            return (await reply_on(runtime, request, forward, sent)).response
+        most_bytes, read = in_force.document.queue.max_body_bytes, not forward.as_it_came
+
+        async def receive(held: Body) -> bytes:
+            return await receive_body(request, most_bytes, held.count, whose=held, read=read)
+
+        return await pass_body_on(self._runtime, request, forward, client.tenant, receive)
 
     def refuse_malformed(self, error: HttpProcessingError) -> web.StreamResponse:
         """Answers what can't be read as a request. Nothing of it is logged: there may be a key in it."""
@@ -148,22 +131,20 @@ def _admit(in_force: InForce | None, request: web.BaseRequest, route: Route) -> 
     return in_force.identity.identify(request.raw_headers, _peer(request))
 
 
-def _target(in_force: InForce | None, request: web.BaseRequest, path: str | None) -> str:
-    """What the engine is asked for: the very path that the route was found by, or under a policy that only observes
-    what the client asked for."""
-    if path is None or (in_force is not None and in_force.observes):
-        return as_sent(request.raw_path)
+def _forward(runtime: Runtime, request: web.BaseRequest, path: str | None, identifier: str) -> Forward:
+    """How an admitted request goes to the engine: by the very path that its route was found by, without credentials and
+    what would steer the engine; or under a policy that only observes as it came."""
+    in_force = runtime.in_force
+    if path is None or runtime.observes:
+        return forward_as_it_came(request, identifier)
     query = request.raw_path.partition("?")[2]
-    return encode(path) + (f"?{query}" if query else "")
-
-
-def _withheld(in_force: InForce | None, request: web.BaseRequest, engine: Engine) -> frozenset[bytes]:
-    """Lower-case names of the headers that the engine must not see."""
-    if in_force is None:
-        return _encoded(engine.stripped_headers) | _USUAL_CREDENTIALS
-    if in_force.observes:
-        return frozenset()
-    return _encoded(engine.stripped_headers) | in_force.identity.withheld(_peer(request))
+    credentials = in_force.identity.withheld(_peer(request)) if in_force is not None else _USUAL_CREDENTIALS
+    return Forward(
+        encode(path) + (f"?{query}" if query else ""),
+        _encoded(runtime.engine.stripped_headers) | credentials,
+        runtime.engine_key,
+        identifier,
+    )
 
 
 @cache

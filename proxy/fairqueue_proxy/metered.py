@@ -14,6 +14,7 @@ from fairqueue_proxy.engines import Api, BadBody, Call, Route, error_event
 from fairqueue_proxy.heads import client_headers, engine_head
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.passing import Forward
 from fairqueue_proxy.receiving import receive_body
 from fairqueue_proxy.refusals import dress, own_headers, refusal
 from fairqueue_proxy.relay import Relay, Verdict
@@ -38,16 +39,14 @@ class MeteredRequest:
         request: web.BaseRequest,
         *,
         route: Route,
-        target: str,
-        withheld: frozenset[bytes],
+        forward: Forward,
         job: Job,
     ) -> None:
         self._runtime = runtime
         self._in_force = in_force
         self._request = request
         self._route = route
-        self._target = target
-        self._withheld = withheld
+        self._forward = forward
         self._job = job
         self._waiting: Waiting | None = None
 
@@ -185,14 +184,14 @@ class MeteredRequest:
         )
         head = engine_head(
             self._request.method,
-            self._target,
+            self._forward.target,
             runtime.upstream.authority,
             self._request.raw_headers,
-            withheld=self._withheld,
+            withheld=self._forward.withheld,
             request_id=self._engines_request_id(),
             body_bytes=len(call.body),
             # The engine's present one, whichever was in force when the request came.
-            api_key=None if self._in_force.observes else runtime.engine_key,
+            api_key=None if self._forward.as_it_came else runtime.engine_key,
         )
         try:
             relay.exchange = await runtime.upstream.send(
@@ -228,7 +227,7 @@ class MeteredRequest:
 
     def _engines_request_id(self) -> str:
         job = self._job
-        if self._in_force.observes or not self._in_force.engine.shares_request_ids:
+        if self._forward.as_it_came or not self._in_force.engine.shares_request_ids:
             return job.request_id
         return f"{job.request_id}-{self._runtime.random.getrandbits(48):012x}"
 

@@ -14,8 +14,7 @@ from msgspec import Raw
 from fairqueue_proxy.engines.fields import decode_object
 from fairqueue_proxy.metered import MeteredRequest
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.passing import Forward, Sent, reply_on, send_on
-from fairqueue_proxy.paths import as_sent
+from fairqueue_proxy.passing import Sent, forward_as_it_came, pass_body_on, reply_on, send_on
 from fairqueue_proxy.receiving import Body, receive_body
 from fairqueue_proxy.runtime import InForce, Runtime
 
@@ -43,15 +42,14 @@ class ObservedRequest(MeteredRequest):
                     if not runtime.observes:
                         raise
                     job.would_refuse(refused.outcome)
-                    forward = Forward(self._target, self._withheld, None, job.request_id, as_it_came=True)
-                    sent = await send_on(runtime, self._request, forward, body)
+                    sent = await send_on(runtime, self._request, self._forward, body)
                 else:
                     call.body = asking(body, call.body)
                 # A long reply must not keep it.
                 del body
             if sent is None:
                 return await self._relay(call)
-            response, whole = await reply_on(runtime, self._request, forward, sent)
+            response, whole = await reply_on(runtime, self._request, self._forward, sent)
             job.status = response.status
             job.outcome = Outcome.COMPLETED if whole and response.status < 400 else Outcome.ENGINE_ERROR
             return response
@@ -66,18 +64,17 @@ async def pass_unread(
     Raises:
         Refused: that; or it can't be held, or not be relayed.
     """
-    forward = Forward(as_sent(request.raw_path), frozenset(), None, identifier, as_it_came=True)
+
+    async def receive(held: Body) -> bytes | None:
+        body = None
+        if request.body_exists or request.method not in _WITHOUT_BODY:
+            body = await receive_unread(in_force, request, held)
+        if refused is not None and not runtime.observes:
+            raise refused
+        return body
+
     runtime.drain.note()
-    with runtime.drain.passing():
-        with runtime.room.take("") as held:
-            body = None
-            if request.body_exists or request.method not in _WITHOUT_BODY:
-                body = await receive_unread(in_force, request, held)
-            if refused is not None and not runtime.observes:
-                raise refused
-            sent = await send_on(runtime, request, forward, body)
-            del body
-        return (await reply_on(runtime, request, forward, sent)).response
+    return await pass_body_on(runtime, request, forward_as_it_came(request, identifier), "", receive)
 
 
 async def receive_unread(in_force: InForce, request: web.BaseRequest, held: Body) -> bytes:

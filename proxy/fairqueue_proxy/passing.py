@@ -6,6 +6,7 @@ engine's own probes come this way. When the engine refuses connections they answ
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from fairqueue_proxy.engine_reports import REPORTS
 from fairqueue_proxy.heads import client_headers, engine_head
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import Outflow
+from fairqueue_proxy.paths import as_sent
+from fairqueue_proxy.receiving import Body
 from fairqueue_proxy.refusals import dress
 from fairqueue_proxy.runtime import Runtime
 from fairqueue_proxy.upstream import EngineUnreachable, Exchange, UpstreamError
@@ -78,6 +81,11 @@ class Forward:
     as_it_came: bool = False
 
 
+def forward_as_it_came(request: web.BaseRequest, request_id: str) -> Forward:
+    """With path, headers and credentials as the client sent them."""
+    return Forward(as_sent(request.raw_path), frozenset(), None, request_id, as_it_came=True)
+
+
 class Passed(NamedTuple):
     """The reply that the client has got, and whether the engine has given all of it."""
 
@@ -103,6 +111,24 @@ async def pass_on(runtime: Runtime, request: web.BaseRequest, forward: Forward) 
     if is_metrics and not forward.as_it_came:
         return Passed(await _metrics(runtime, forward.target), whole=True)
     return await reply_on(runtime, request, forward, await send_on(runtime, request, forward, None))
+
+
+async def pass_body_on(
+    runtime: Runtime,
+    request: web.BaseRequest,
+    forward: Forward,
+    owner: str,
+    receive: Callable[[Body], Awaitable[bytes | None]],
+) -> web.StreamResponse:
+    """The engine's answer to a request with a body, which is held only until the engine has it.
+
+    Raises:
+        Refused: what `receive` raises; or the engine can't be reached, is too slow, or breaks off.
+    """
+    with runtime.drain.passing():
+        with runtime.room.take(owner) as held:
+            sent = await send_on(runtime, request, forward, await receive(held))
+        return (await reply_on(runtime, request, forward, sent)).response
 
 
 async def send_on(runtime: Runtime, request: web.BaseRequest, forward: Forward, body: bytes | None) -> Sent:

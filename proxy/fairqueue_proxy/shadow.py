@@ -43,7 +43,10 @@ class Shadow:
             self._send(job)
 
     def switch(self, *, on: bool) -> None:
-        """Another mode is in force: what waits goes to the engine at once, or what the engine has counts as in it."""
+        """Another mode is in force: what waits goes to the engine at once, or what the engine has counts as in it.
+
+        To be followed by the dispatcher's `pump`.
+        """
         if on == self.on:
             return
         self.on = on
@@ -59,7 +62,6 @@ class Shadow:
             if job.queued_at is None:
                 # Its body is still coming.
                 job.observed = on
-        dispatcher.pump()
 
     def replying(self, job: Job) -> None:
         """The engine's first reply byte is there."""

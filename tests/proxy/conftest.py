@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from fairqueue_sim import RunningEngine, running_engine
+from proxy.changing import Versions
 from proxy.scripted_engine import ScriptedEngine, scripted_engine
 from proxy_stack import Stack, running_proxy
 
@@ -74,6 +75,12 @@ async def scripted() -> AsyncIterator[ScriptedEngine]:
     """An engine that the test plays."""
     async with scripted_engine(max_concurrent_requests=64, max_total_tokens=4096) as playing:
         yield playing
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Versions:
+    """Makes a policy change while its proxy runs."""
+    return Versions(tmp_path)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A policy begins to observe, or to be enforced, at every stage of a request's life."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,6 @@ from proxy.samples import sample
 from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, Play, ScriptedEngine, json_reply, tgi_token
 
 ENGINE_KEY = "of-the-engine"
-
-
-@pytest.fixture
-def versions(tmp_path: Path) -> Versions:
-    return Versions(tmp_path)
 
 
 async def test_who_waits_goes_to_the_engine_when_the_policy_begins_to_observe(

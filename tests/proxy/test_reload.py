@@ -4,7 +4,6 @@ What becomes of the counters is in `test_reload_counts`, how documents get here 
 """
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,6 @@ from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, ScriptedEngine, json_
 
 THREE = [{"name": "alice"}, {"name": "bob"}, {"name": "carol"}]
 TREE = [{"name": "org"}, {"name": "team", "parent": "org"}, {"name": "other-org"}]
-
-
-@pytest.fixture
-def versions(tmp_path: Path) -> Versions:
-    return Versions(tmp_path)
 
 
 async def test_new_weights_change_the_order_of_what_waits_already(

@@ -2,7 +2,6 @@
 
 import asyncio
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,11 +34,6 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "both removed": [{"tenants": [{"name": "carol"}]}],
     "another cost": [{"cost": {"inputToken": 7, "outputToken": 1, "request": 3}}],
 }
-
-
-@pytest.fixture
-def versions(tmp_path: Path) -> Versions:
-    return Versions(tmp_path)
 
 
 def assert_nothing_fell(before: str, after: str) -> None:
