@@ -66,7 +66,7 @@ def children_of(pid: int) -> list[Path]:
 
 @pytest.mark.usefixtures("real_engine")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 async def test_an_interrupted_demo_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fairqueue_cli.main", "demo", "--output", str(tmp_path / "demo.png")),

@@ -126,7 +126,7 @@ def share(served: dict[str, int], tenant: str) -> float:
 @pytest.mark.parametrize(
     ("tokens", "tolerance"),
     # What is in flight at the two ends of a measure is a few requests on one side or the other: 2 % need a long one.
-    [pytest.param(30_000, 0.05, id="short"), pytest.param(150_000, 0.02, id="long", marks=pytest.mark.long)],
+    [pytest.param(20_000, 0.05, id="short"), pytest.param(150_000, 0.02, id="long", marks=pytest.mark.long)],
 )
 async def test_weights_1_and_3_share_1_to_3(tmp_path: Path, tokens: int, tolerance: float) -> None:
     async with arena(tmp_path, 24, [{"name": "one"}, {"name": "three", "weight": 3}]) as clients:

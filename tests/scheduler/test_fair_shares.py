@@ -38,8 +38,14 @@ def test_a_tenant_at_its_own_limit_costs_the_engine_nothing(seed: int) -> None:
     assert engine.worst_gap <= 1, f"gap at {engine.worst_gap:.3f} of its bound"
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("cap", "goal"), [(1, 0.93), (2, 0.93), (3, 0.85)])
+@pytest.mark.parametrize(
+    ("cap", "goal", "seed"),
+    [
+        pytest.param(cap, goal, seed, marks=() if (cap, seed) == (2, 1) else pytest.mark.long)
+        for cap, goal in ((1, 0.93), (2, 0.93), (3, 0.85))
+        for seed in range(1, 12)
+    ],
+)
 def test_a_capped_tenant_gets_what_its_cap_allows_beside_seven_floods(cap: int, goal: float, seed: int) -> None:
     """On 24 slots the share of each of eight is three, so a cap of three is the tenant's very share."""
     engine = Engine(slots=24, seed=seed)
