@@ -20,6 +20,7 @@ import aiohttp
 from fairqueue_api import Document, SecretDirectory, load_policy, render
 from fairqueue_proxy.address import Address
 from fairqueue_proxy.proxy import Proxy
+from fairqueue_proxy.recording import Recording
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -99,9 +100,12 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_proxy(folder: Path, engine_port: int, **policy: Any) -> AsyncIterator[Stack]:
+async def running_proxy(
+    folder: Path, engine_port: int, *, recording: Recording | None = None, **policy: Any
+) -> AsyncIterator[Stack]:
     """A proxy in this process, in front of an engine on loopback."""
-    proxy = Proxy(document_of(folder, **policy), Address("127.0.0.1", engine_port), seed=1)
+    engine = Address("127.0.0.1", engine_port)
+    proxy = Proxy(document_of(folder, **policy), engine, seed=1, recording=recording)
     try:
         data, admin, local = await proxy.start(LOOPBACK, LOOPBACK, LOOPBACK)
         yield Stack(data, admin, local, proxy=proxy)

@@ -3,12 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from fairqueue_cli.rendering import Rendering
 from fairqueue_proxy.address import Address
 from fairqueue_proxy.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from fairqueue_proxy.recording import Recording
 
 HELP = """Run the proxy in front of one model server.
 
@@ -38,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--last-good", type=Path, metavar="FILE", help="keep the last good document here, and start with it in need"
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write a trace of what comes to this new file: lengths, no content"
     )
     parser.add_argument("--listen", default="0.0.0.0:8080", metavar="HOST:PORT", help="for clients (%(default)s)")
     parser.add_argument(
@@ -73,10 +79,23 @@ def run(args: argparse.Namespace) -> int:
             source = policy_source(paths, rendering, seen)
         else:
             source = config_source(args.config / DOCUMENT, args.last_good)
+        recording = _recording(args.record)
     except ValueError as error:
         print(f"fairqueue serve: {error}", file=sys.stderr)
         return 2
-    return serve(source, engine, addresses, engine_kind=args.engine_kind, last_good=args.last_good)
+    return serve(source, engine, addresses, engine_kind=args.engine_kind, last_good=args.last_good, recording=recording)
+
+
+def _recording(path: Path | None) -> "Recording | None":
+    if path is None:
+        return None
+    # The others need not load it.
+    from fairqueue_proxy.recording import open_recording
+
+    try:
+        return open_recording(path)
+    except ValueError as error:
+        raise ValueError(f"--record {path}: {error}: choose another file") from None
 
 
 def _address(text: str, option: str) -> Address:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fairqueue_api import Document, ParsedDocument, PolicyError, parse_document
 from fairqueue_cli.event_loop import Told, run_on_fast_loop
@@ -18,6 +18,9 @@ from fairqueue_proxy.document_watch import DocumentWatch
 from fairqueue_proxy.fingerprint import Fingerprint, fingerprint
 from fairqueue_proxy.proxy import CannotListen, Proxy
 from fairqueue_proxy.request_log import configure
+
+if TYPE_CHECKING:
+    from fairqueue_proxy.recording import Recording
 
 _NO_LIMIT_BYTES: Final = 1 << 60
 
@@ -97,6 +100,7 @@ def serve(
     *,
     engine_kind: str | None,
     last_good: Path | None,
+    recording: "Recording | None",
 ) -> int:
     """Serves until told to go. `addresses` are for clients, admin and local, in this order, by the option and text that
     each was given as. Exit code 2: one of them can't be had."""
@@ -104,7 +108,7 @@ def serve(
     for warning in source.warnings:
         log.warning(warning)
     try:
-        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), engine_kind, last_good))
+        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), engine_kind, last_good, recording))
     except CannotListen as error:
         where = next(given for given, each in addresses.items() if each is error.address)
         print(f"fairqueue serve: {where}: {error}: choose another address", file=sys.stderr)
@@ -112,9 +116,20 @@ def serve(
 
 
 async def _serve(
-    source: Source, engine: Address, addresses: list[Address], engine_kind: str | None, last_good: Path | None
+    source: Source,
+    engine: Address,
+    addresses: list[Address],
+    engine_kind: str | None,
+    last_good: Path | None,
+    recording: "Recording | None",
 ) -> int:
-    proxy = Proxy(source.first, engine, engine_kind=engine_kind, memory_limit_bytes=_memory_limit_bytes())
+    proxy = Proxy(
+        source.first,
+        engine,
+        engine_kind=engine_kind,
+        memory_limit_bytes=_memory_limit_bytes(),
+        recording=recording,
+    )
     watch = DocumentWatch(source.paths, source.load, proxy.apply, remember=last_good, counts=proxy.reloads)
     if source.first is not None and source.seen is not None:
         watch.in_force(source.first, source.seen)

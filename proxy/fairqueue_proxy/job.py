@@ -24,6 +24,19 @@ class EngineSide(Protocol):
         """The proxy goes away: the reply ends now, in words that the client understands."""
 
 
+class Waiter(Protocol):
+    """Who waits for a job's turn: a future, as far as it is told. It hears no more once it is done."""
+
+    def done(self) -> bool:
+        """Nothing is to be told any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """The job is in flight."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """The job has to go."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Job:
     """All instants are of the injected monotonic clock, in seconds."""
@@ -41,7 +54,7 @@ class Job:
     body_bytes: int = 0
     held_bytes: int = 0
     receiving: "asyncio.Timeout | None" = None
-    admitted: "asyncio.Future[None] | None" = None
+    admitted: Waiter | None = None
     refused: Refused | None = None
     engine_side: EngineSide | None = None
     refusals_by_engine: int = 0

@@ -22,11 +22,9 @@ from fairqueue_proxy.request_log import log_request
 from fairqueue_proxy.runtime import InForce, Runtime
 from fairqueue_proxy.scheduler import Request, State
 from fairqueue_proxy.shadow import Shadow
+from fairqueue_proxy.sizing import longest_output
 from fairqueue_proxy.upstream import EngineUnreachable
 from fairqueue_proxy.waiting import Waiting
-
-LONGEST_OUTPUT_TOKENS = 1_000_000
-UNKNOWN_CONTEXT_TOKENS = 4096
 
 
 class MeteredRequest:
@@ -52,7 +50,9 @@ class MeteredRequest:
 
     async def answer(self) -> web.StreamResponse:
         """The reply, sent or to be sent; cancelled when the client hangs up."""
-        job = self._job
+        job, recording = self._job, self._runtime.recording
+        if recording is not None:
+            recording.begin(job)
         try:
             return await self._serve()
         except Refused as refused:
@@ -131,6 +131,7 @@ class MeteredRequest:
     def _size(self, call: Call) -> None:
         """What the scheduler needs to know of the request."""
         dispatcher, job = self._runtime.dispatcher, self._job
+        job.call = call
         context, most = dispatcher.capacity.context_tokens, dispatcher.capacity.most_sequences
         # The engine refuses more: room for all of them need not be waited for.
         sequences = call.sequences if most is None or call.sequences <= most else 1
@@ -141,16 +142,11 @@ class MeteredRequest:
             )
         if prompt is None:
             prompt = dispatcher.sizes.estimate(call.api, call.prompt_bytes, call.media_parts)
-        room = context - prompt // sequences if context is not None else UNKNOWN_CONTEXT_TOKENS
-        longest = call.max_tokens if call.max_tokens is not None else room
-        if context is not None:
-            longest = min(longest, max(room, 1))
-        job.call = call
         job.request = Request(
             job.tenant.leaf(dispatcher.scheduler, job.identity or call.user),
             prompt_tokens=prompt,
             prompt_exact=call.prompt_tokens is not None,
-            max_output_tokens=max(1, min(longest, LONGEST_OUTPUT_TOKENS)) * sequences,
+            max_output_tokens=longest_output(context, prompt // sequences, call.max_tokens) * sequences,
             sequences=sequences,
         )
 
@@ -162,10 +158,10 @@ class MeteredRequest:
             return
         timeout = self._in_force.document.queue.timeout_seconds
         waited = runtime.clock() - (job.queued_at or 0.0)
-        job.admitted = asyncio.get_running_loop().create_future()
+        job.admitted = admitted = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(max(timeout - waited, 0)):
-                await job.admitted
+                await admitted
         except TimeoutError:
             # At the same moment it may have been refused, or let in.
             if job.refused is not None:
@@ -173,7 +169,7 @@ class MeteredRequest:
             if request.state is State.QUEUED:
                 raise Refused(Outcome.QUEUE_TIMEOUT, f"waited longer than {timeout:g} s for the engine") from None
         finally:
-            job.admitted.cancel()
+            admitted.cancel()
             job.admitted = None
 
     async def _try_engine(self, call: Call) -> Relay | None:
@@ -307,9 +303,15 @@ class MeteredRequest:
         elif not side.settled:
             side.client_gone()
             if not side.settled:
-                side.on_settled = lambda: record(job, self._runtime.clock())
+                side.on_settled = self._record
                 return
-        record(job, self._runtime.clock())
+        self._record()
+
+    def _record(self) -> None:
+        record(self._job, self._runtime.clock())
+        recording = self._runtime.recording
+        if recording is not None:
+            recording.end(self._job)
 
 
 def record(job: Job, now: float) -> None:

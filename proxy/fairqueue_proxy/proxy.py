@@ -6,31 +6,30 @@ import os
 import random
 import resource
 import time
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from fairqueue_api import Document
 from fairqueue_proxy.address import Address
 from fairqueue_proxy.admin import Admin
-from fairqueue_proxy.backlog import Backlog, Bounds
-from fairqueue_proxy.capacity import Capacity, KvNeed, Limits
 from fairqueue_proxy.client_server import ClientServer
 from fairqueue_proxy.data_port import DataPort
-from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.drain import Drain
 from fairqueue_proxy.engine_watch import EngineWatch
 from fairqueue_proxy.engines import engine_for
-from fairqueue_proxy.entitlement import Entitlement
 from fairqueue_proxy.exposition import Exposition
 from fairqueue_proxy.identity import Identity
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import SWEEP_SECONDS, Outflows
+from fairqueue_proxy.policy_in_force import PolicyInForce
 from fairqueue_proxy.runtime import InForce, Runtime
-from fairqueue_proxy.scheduler import Cost, Prediction, Request, Scheduler
 from fairqueue_proxy.shadow import Shadow
-from fairqueue_proxy.tenants import Tenants
 from fairqueue_proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from fairqueue_proxy.recording import Recording
 
 KEEPALIVE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0
@@ -40,11 +39,8 @@ CONNECTION_BYTES = 25_000
 BASE_BYTES = 256 * 1024 * 1024
 DESCRIPTORS_KEPT_BACK = 64
 BACKLOG = 4096
-TGI_PIECE_TOKENS = 1024
 DRAIN_SECONDS = 120.0
 LAST_WORDS_SECONDS = 2.0
-NO_QUEUE = Bounds(1, 1, 1, 1)
-"""Before there is a policy nothing is queued."""
 
 
 class CannotListen(Exception):
@@ -53,34 +49,6 @@ class CannotListen(Exception):
     def __init__(self, address: Address, reason: str) -> None:
         super().__init__(reason)
         self.address = address
-
-
-def scheduler_cost(document: Document) -> Cost:
-    """The policy's cost function."""
-    spec, quadratic = document.cost, document.cost.quadratic
-    return Cost(
-        input_token=spec.input_token,
-        output_token=spec.output_token,
-        request=spec.request,
-        cached_input_percent=spec.cached_input_percent,
-        input_input_per_million=quadratic.input_input_per_million if quadratic else 0,
-        input_output_per_million=quadratic.input_output_per_million if quadratic else 0,
-        output_output_per_million=quadratic.output_output_per_million if quadratic else 0,
-    )
-
-
-def kv_need(kind: str) -> KvNeed:
-    """KV-cache tokens that an engine of this kind sets aside when it starts a request."""
-
-    def tgi(request: Request) -> int:
-        # TGI allocates for pieces of at most 1024 output tokens, up front.
-        longest = request.max_output_tokens // request.sequences
-        return request.prompt_tokens + min(longest, TGI_PIECE_TOKENS) * request.sequences
-
-    def others(request: Request) -> int:
-        return request.prompt_tokens + request.predicted_tokens
-
-    return tgi if kind == "TGI" else others
 
 
 def connection_cap(memory_limit_bytes: int | None) -> int:
@@ -95,7 +63,8 @@ def connection_cap(memory_limit_bytes: int | None) -> int:
 class Proxy:
     """One proxy in front of one engine. `start`, then `run` until it is told to go, then `stop`.
 
-    Without a document it relays free routes only, until `apply` brings one.
+    Without a document it relays free routes only, until `apply` brings one. A `recording` is written from its start to
+    its stop, which closes it.
     """
 
     def __init__(
@@ -106,21 +75,15 @@ class Proxy:
         engine_kind: str | None = None,
         memory_limit_bytes: int | None = None,
         seed: int | None = None,
+        recording: "Recording | None" = None,
     ) -> None:
         kind = engine_kind or (document.engine.kind if document is not None else None)
         if kind is None:
             raise ValueError("without a document the engine's kind must be told")
         self._clock = clock = time.monotonic
-        self.entitlement = Entitlement(clock)
-        scheduler = Scheduler(
-            clock=clock,
-            before_activity=self.entitlement.before_activity,
-            after_removal=self.entitlement.after_removal,
-        )
         random_source = random.Random(seed)
-        self.dispatcher = Dispatcher(
-            scheduler, Capacity(Limits(), kv_need(kind)), Backlog(NO_QUEUE), clock, random_source
-        )
+        self._policy = PolicyInForce(kind, clock, random_source)
+        self.entitlement, self.dispatcher = self._policy.entitlement, self._policy.dispatcher
         self.upstream = Upstream(engine.host, engine.port, clock=clock)
         self.watch = EngineWatch(kind, self.upstream, self.dispatcher, clock)
         self.drain = Drain(self.dispatcher, DRAIN_SECONDS, clock)
@@ -129,7 +92,7 @@ class Proxy:
         self.runtime = Runtime(
             engine=engine_for(kind),
             in_force=None,
-            tenants=Tenants(scheduler, self.entitlement),
+            tenants=self._policy.tenants,
             dispatcher=self.dispatcher,
             shadow=Shadow(self.dispatcher, clock),
             upstream=self.upstream,
@@ -138,6 +101,7 @@ class Proxy:
             outflows=self.outflows,
             clock=clock,
             random=random_source,
+            recording=recording,
         )
         self.data_port = DataPort(self.runtime)
         self._admin = Admin(
@@ -163,20 +127,11 @@ class Proxy:
         kind = document.engine.kind
         runtime.engine = engine_for(kind)
         runtime.in_force = InForce(document, runtime.engine, Identity(document))
-        scheduler = dispatcher.scheduler
-        scheduler.cost, scheduler.prediction = scheduler_cost(document), Prediction(document.cost.prediction)
-        dispatcher.moved(runtime.tenants.apply(document, dispatcher.queued_requests, dispatcher.member_of))
-        pressure, queue = document.backpressure, document.queue
-        dispatcher.capacity.apply(
-            Limits(pressure.max_requests, pressure.max_tokens, pressure.max_prefill_tokens), kv_need(kind)
-        )
-        dispatcher.backlog.bounds = Bounds(
-            queue.max_requests, queue.max_requests_per_tenant, queue.max_bytes, queue.max_bytes_per_tenant
-        )
-        runtime.room.most_bytes = queue.max_bytes
-        runtime.shadow.timeout_seconds = queue.timeout_seconds
+        self._policy.apply(document)
+        runtime.room.most_bytes = document.queue.max_bytes
+        runtime.shadow.timeout_seconds = document.queue.timeout_seconds
         self.drain.window_seconds = document.drain.timeout_seconds
-        self.watch.engine_is(kind, document.engine.api_key, pressure.scrape_interval_seconds)
+        self.watch.engine_is(kind, document.engine.api_key, document.backpressure.scrape_interval_seconds)
         runtime.shadow.switch(on=runtime.in_force.observes)
         dispatcher.pump()
 
@@ -207,6 +162,8 @@ class Proxy:
         )
         data = await self._listen(web.ServerRunner(server, shutdown_timeout=STOP_SECONDS), listen)
         self._listening = True
+        if self.runtime.recording is not None:
+            self.runtime.recording.start()
         self._tasks = [asyncio.create_task(self.watch.run()), asyncio.create_task(self._sweep())]
         return data, pod, loopback
 
@@ -237,6 +194,8 @@ class Proxy:
         for runner in reversed(self._runners):
             await runner.cleanup()
         await self.upstream.close()
+        if self.runtime.recording is not None:
+            await self.runtime.recording.close()
 
     async def _listen(self, runner: web.BaseRunner, address: Address) -> Address:
         self._runners.append(runner)

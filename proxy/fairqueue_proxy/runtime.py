@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fairqueue_api import Document
 from fairqueue_proxy.dispatcher import Dispatcher
@@ -21,6 +22,10 @@ from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.stream_pace import StreamPace
 from fairqueue_proxy.tenants import Tenants
 from fairqueue_proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    # Loaded by those only who record.
+    from fairqueue_proxy.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Runtime:
     would_be: Counter[Outcome] = field(default_factory=Counter)
     # For bodies that go past the queue.
     room: Room = field(default_factory=Room)
+    recording: "Recording | None" = None
 
     @property
     def engine_key(self) -> str | None:

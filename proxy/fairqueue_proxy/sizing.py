@@ -10,6 +10,17 @@ from dataclasses import dataclass
 FIRST_BYTES_PER_TOKEN = 4.0
 FIRST_TOKENS_PER_PART = 500.0
 FADE = 0.98
+LONGEST_OUTPUT_TOKENS = 1_000_000
+UNKNOWN_CONTEXT_TOKENS = 4096
+
+
+def longest_output(context_tokens: int | None, prompt_tokens: int, max_tokens: int | None) -> int:
+    """The longest output that one sequence may have: its own limit, else what is left of the engine's context."""
+    room = context_tokens - prompt_tokens if context_tokens is not None else UNKNOWN_CONTEXT_TOKENS
+    longest = max_tokens if max_tokens is not None else room
+    if context_tokens is not None:
+        longest = min(longest, max(room, 1))
+    return max(1, min(longest, LONGEST_OUTPUT_TOKENS))
 
 
 @dataclass(slots=True)

@@ -301,7 +301,7 @@ def test_serving_imports_nothing_that_a_sidecar_does_not_need(options: dict[str,
 
 def test_help_needs_no_engine_and_names_every_option() -> None:
     done = subprocess.run([*MODULE, "serve", "--help"], capture_output=True, text=True, timeout=20, check=True)
-    for option in ("--policy", "--secrets", "--engine", "--listen", "--admin", "--local"):
+    for option in ("--policy", "--secrets", "--engine", "--record", "--listen", "--admin", "--local"):
         assert option in done.stdout
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fairqueue_proxy.capacity import DEFAULT_REQUESTS, Capacity, EngineReport, Limits
-from fairqueue_proxy.proxy import kv_need
+from fairqueue_proxy.policy_in_force import kv_need
 from fairqueue_proxy.scheduler import Prediction, Request, Scheduler
 from fairqueue_proxy.scheduler.prediction import FIRST_GUESS_TOKENS
 from proxy.conftest import StartProxy
