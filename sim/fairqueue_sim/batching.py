@@ -17,34 +17,62 @@ TGI's rules, with blocks of one token and no prefix cache (`SchedulingRules` say
   back of the queue and is prefilled again with all it has; the last piece is not shortened, so 1025 become 2048.
 - A failing request takes the whole batch with it.
 
+Who else decides the order of the queue gives a `Line` of its own.
+
 `slots` bounds the batch at all times (TGI's own `--max-batch-size` binds only batches formed from idle).
 Not thread-safe, and nothing here blocks.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from itertools import chain
+from typing import Protocol
 
 from fairqueue_sim.generation import BatchGauges, BatchLimits, FinishReason, Generation, GenerationState, Step
 from fairqueue_sim.profiles import ModelProfile
 
-__all__ = ["ContinuousBatch"]
+__all__ = ["ContinuousBatch", "Line"]
+
+
+class Line(Protocol):
+    """Who waits in the engine, and who of them is next. `head` may be asked any number of times before `take`, which
+    takes out just that one."""
+
+    def append(self, generation: Generation, /) -> None: ...
+    def put_back(self, generation: Generation) -> None:
+        """One that has had to give way is to be next of its client."""
+
+    def head(self) -> Generation | None: ...
+    def take(self) -> Generation: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Generation]: ...
+
+
+class _Fifo(deque[Generation]):
+    def head(self) -> Generation | None:
+        return self[0] if self else None
+
+    put_back = deque[Generation].appendleft
+    take = deque[Generation].popleft
 
 
 class ContinuousBatch:
     """The engine: a queue, a batch, and a KV cache."""
 
-    def __init__(self, profile: ModelProfile, limits: BatchLimits) -> None:
+    def __init__(self, profile: ModelProfile, limits: BatchLimits, line: Line | None = None) -> None:
         self.profile = profile
         self.limits = limits
         self.preemptions = 0
         self.gauges = BatchGauges()
         self.dropped = 0
         self.kv_used_tokens = 0
-        self._queue: deque[Generation] = deque()
+        self._queue: Line = _Fifo() if line is None else line
         self._running: list[Generation] = []
         self._requeue: list[Generation] = []
         self._dead_in_queue = 0
         self._look_at_queue = True
+        self._steps_since_joiners = 0
+        self._may_fail = False
 
     def __repr__(self) -> str:
         return f"<ContinuousBatch {self.running} running, {self.waiting} waiting, {self.kv_used_tokens} KV tokens>"
@@ -67,30 +95,40 @@ class ContinuousBatch:
     def waiting_that_fit(self) -> int:
         """How many from the head of the queue on would fit into the KV cache and the slots right now."""
         free, slots = self.capacity_tokens - self.kv_used_tokens, self._free_slots()
-        fitting = 0
+        fitting: list[Generation] = []
         for generation in self._queue:
             if generation.state is GenerationState.CANCELLED:
                 continue
             free -= generation.piece_need_tokens
-            if free < 0 or fitting == slots:
+            fits = self._peak_fits(*fitting, generation) if self.limits.rules.looks_ahead else free >= 0
+            if not fits or len(fitting) == slots:
                 break
-            fitting += 1
-        return fitting
+            fitting.append(generation)
+        return len(fitting)
 
     def submit(self, generation: Generation) -> None:
         """Puts a new generation at the back of the queue; raises ValueError if it can never fit."""
-        limits = self.limits
+        self.check_fits(generation)
+        self._cut_piece(generation)
+        self._may_fail = self._may_fail or generation.fail_at is not None
+        self._append(generation)
+
+    def check_fits(self, generation: Generation) -> None:
+        """Raises ValueError for a new generation that can never fit."""
+        limits, rules = self.limits, self.limits.rules
         left = limits.max_total_tokens - generation.prompt_tokens
         generation.wanted_tokens = left if generation.max_new_tokens is None else generation.max_new_tokens
         if generation.wanted_tokens < 0 or (generation.max_new_tokens is None and not generation.wanted_tokens):
             raise ValueError("a generation that asks for tokens makes at least one token")
-        self._cut_piece(generation)
-        need = generation.piece_need_tokens
-        if not limits.rules.reserves_output:
-            need = limits.rules.held(generation.prompt_tokens + max(generation.wanted_tokens - 1, 0))
+        if rules.looks_ahead:
+            new_tokens, margin = generation.left_tokens, rules.client_tokens
+        else:
+            new_tokens, margin = generation.wanted_tokens, 0
+        if rules.reserves_output:
+            new_tokens = min(new_tokens, limits.piece_tokens)
+        need = rules.held(generation.prompt_tokens + max(new_tokens - 1, 0)) + margin
         if need > self.capacity_tokens:
             raise ValueError(f"needs {need} of {self.capacity_tokens} KV tokens")
-        self._append(generation)
 
     def cancel(self, generation: Generation) -> None:
         """Nobody wants it any more: out of the batch, KV free, at the end of the step in flight.
@@ -157,13 +195,16 @@ class ContinuousBatch:
         """Takes KV cache for the next tokens of those who decode; whether somebody had to give way for it."""
         if self.limits.rules.reserves_output:
             return False
-        preemptions = self.preemptions
+        preemptions, rules = self.preemptions, self.limits.rules
         for generation in list(self._running):
             if generation.prefill_left_tokens:
                 continue
-            ahead = min(generation.tokens_per_step, generation.piece_end_tokens - generation.generated_tokens) - 1
-            need = self.limits.rules.held(generation.resident_tokens + ahead)
-            growth = max(need - generation.held_tokens, 0)
+            need = generation.prompt_tokens + generation.generated_tokens
+            if generation.tokens_per_step > 1:
+                need += min(generation.tokens_per_step, generation.piece_end_tokens - generation.generated_tokens) - 1
+            growth = rules.held(need) - generation.held_tokens
+            if growth <= 0:
+                continue
             while generation.state is GenerationState.RUNNING:
                 if self.kv_used_tokens + growth <= self.capacity_tokens:
                     self.kv_used_tokens += growth
@@ -179,7 +220,7 @@ class ContinuousBatch:
         generation.state = GenerationState.WAITING
         generation.prefill_left_tokens = generation.prompt_tokens + generation.generated_tokens
         generation.piece_need_tokens = self.limits.rules.held(generation.prefill_left_tokens)
-        self._queue.appendleft(generation)
+        self._queue.put_back(generation)
         self.preemptions += 1
 
     def _admit(self) -> list[Generation]:
@@ -188,14 +229,22 @@ class ContinuousBatch:
             self._look_at_queue = True
             return []
         was_running = len(self._running)
+        if was_running and self._steps_since_joiners < self.limits.rules.joins_every_steps:
+            self._steps_since_joiners += 1
+            return []
         if was_running:
             self.gauges.current_size = was_running
             self.gauges.current_max_tokens = self.kv_used_tokens
         elif not self._queue:
             return []
-        budget = self.limits.prefill_budget_tokens - sum(max(g.prefill_left_tokens, 1) for g in self._running)
+        # A token of each that decodes counts, too, unless these stand still meanwhile.
+        least = 0 if self.limits.rules.prefill_stalls else 1
+        budget = self.limits.prefill_budget_tokens - sum(max(g.prefill_left_tokens, least) for g in self._running)
         while (head := self._fitting_head()) is not None and budget > 0:
-            self._queue.popleft()
+            others_join = len(self._running) > was_running
+            if self.limits.rules.whole_prompts and others_join and head.prefill_left_tokens > budget:
+                break
+            self._queue.take()
             head.state = GenerationState.RUNNING
             head.held_tokens = head.piece_need_tokens
             self.kv_used_tokens += head.held_tokens
@@ -203,18 +252,33 @@ class ContinuousBatch:
             budget -= head.prefill_left_tokens
         self.gauges.queue_size = len(self._queue)
         joined = self._running[was_running:]
+        if joined:
+            self._steps_since_joiners = 0
         self._look_at_queue = not (joined and was_running and self.limits.rules.rests_after_joiners)
         return joined
 
     def _fitting_head(self) -> Generation | None:
-        while self._queue and self._queue[0].state is GenerationState.CANCELLED:
-            self._queue.popleft()
+        while (head := self._queue.head()) is not None and head.state is GenerationState.CANCELLED:
+            self._queue.take()
             self._dead_in_queue -= 1
             self.dropped += 1
-        if not self._queue or self._free_slots() <= 0:
+        if head is None or self._free_slots() <= 0:
             return None
-        head = self._queue[0]
+        if self.limits.rules.looks_ahead:
+            return head if self._peak_fits(head) else None
         return head if self.kv_used_tokens + head.piece_need_tokens <= self.capacity_tokens else None
+
+    def _peak_fits(self, *joiners: Generation) -> bool:
+        """Whether all will always fit with these: the most that is held at the end of any of them."""
+        together = sorted([*self._running, *joiners], key=lambda generation: -generation.left_tokens)
+        clients = {generation.client for generation in together}
+        room = self.capacity_tokens - self.limits.rules.client_tokens * len(clients)
+        held = 0
+        for number, generation in enumerate(together, 1):
+            held += generation.prompt_tokens + max(generation.generated_tokens, 1)
+            if held + (generation.left_tokens - 1) * number > room:
+                return False
+        return True
 
     def _free_slots(self) -> int:
         slots = self.limits.slots
@@ -225,14 +289,15 @@ class ContinuousBatch:
         stalled = self.limits.rules.prefill_stalls and decoding < len(self._running)
         if stalled:
             decoding = 0
-        resident = sum(g.resident_tokens for g in self._running)
+        resident = sum(g.prompt_tokens + g.generated_tokens - g.prefill_left_tokens for g in self._running)
         # At least one, or a batch as large as the budget would never finish a prompt that has begun.
         budget = left = max(self.limits.prefill_budget_tokens - decoding, 1)
         floor_seconds = 0.0
         ready: list[Generation] = []
         prefilled: list[Generation] = []
         for generation in self._running:
-            floor_seconds = max(floor_seconds, generation.step_seconds)
+            if generation.step_seconds > floor_seconds:
+                floor_seconds = generation.step_seconds
             if generation.prefill_left_tokens:
                 floor_seconds = max(floor_seconds, generation.prefill_seconds)
                 chunk = min(generation.prefill_left_tokens, left)
@@ -251,7 +316,7 @@ class ContinuousBatch:
         return step
 
     def _emit(self, ready: list[Generation], step: Step) -> None:
-        if any(self._fails(generation) for generation in ready):
+        if self._may_fail and any(self._fails(generation) for generation in ready):
             step.failed = [g for g in self._running if g.state is GenerationState.RUNNING]
             for generation in step.failed:
                 generation.state = GenerationState.FAILED
@@ -259,11 +324,15 @@ class ContinuousBatch:
             return
         for generation in ready:
             end = generation.piece_end_tokens
-            if generation.end_at is not None:
-                end = min(end, generation.end_at)
+            if generation.end_at is not None and generation.end_at < end:
+                end = generation.end_at
             first = generation.generated_tokens + 1
-            generation.generated_tokens = min(generation.generated_tokens + generation.tokens_per_step, end)
-            step.tokens.extend((generation, number) for number in range(first, generation.generated_tokens + 1))
+            if generation.tokens_per_step == 1 and first <= end:
+                generation.generated_tokens = first
+                step.tokens.append((generation, first))
+            else:
+                generation.generated_tokens = min(generation.generated_tokens + generation.tokens_per_step, end)
+                step.tokens.extend((generation, number) for number in range(first, generation.generated_tokens + 1))
             if generation.generated_tokens == end:
                 self._end_piece(generation, step)
 

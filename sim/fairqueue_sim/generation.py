@@ -1,6 +1,6 @@
 """What a continuous batch is about: one sequence, what fits, and what a step brings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from fairqueue_sim.scheduling_rules import TGI_RULES, SchedulingRules
@@ -50,6 +50,21 @@ class BatchLimits:
     piece_tokens: int = PIECE_TOKENS
     rules: SchedulingRules = TGI_RULES
 
+    def in_blocks(self, rules: SchedulingRules, slots: int) -> "BatchLimits":
+        """The same cache in whole blocks of `rules`, outputs in one piece, and `slots` if there was no other limit."""
+        block = rules.block_tokens
+        blocks = max(self.kv_tokens // block, 2)
+        longest = min(self.max_total_tokens, (blocks - 1) * block)
+        return replace(
+            self,
+            kv_tokens=blocks * block,
+            max_total_tokens=longest,
+            max_input_tokens=longest - 1,
+            piece_tokens=longest,
+            slots=self.slots or slots,
+            rules=rules,
+        )
+
 
 @dataclass(slots=True, eq=False)
 class Generation:
@@ -57,7 +72,7 @@ class Generation:
 
     `end_at` is the number of the token with which the output ends by itself, for `end_reason`; `fail_at` that of the
     token in whose place the engine fails. `max_new_tokens` None means up to the model's limit, 0 that the prompt is
-    only read, as for embeddings.
+    only read, as for embeddings. `client` is who it is of, for engines that look at that.
     """
 
     number: int
@@ -69,6 +84,7 @@ class Generation:
     tokens_per_step: int = 1
     step_seconds: float = 0.0
     prefill_seconds: float = 0.0
+    client: str = ""
 
     state: GenerationState = GenerationState.WAITING
     generated_tokens: int = 0
@@ -77,6 +93,12 @@ class Generation:
     piece_need_tokens: int = 0
     held_tokens: int = 0
     prefill_left_tokens: int = 0
+
+    @property
+    def left_tokens(self) -> int:
+        """Tokens that it will still make, as only the model knows."""
+        end = self.wanted_tokens if self.end_at is None else min(self.wanted_tokens, self.end_at)
+        return end - self.generated_tokens
 
     @property
     def resident_tokens(self) -> int:

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Literal
 
 __all__ = ["ModelProfile", "UnknownProfileError", "load_profile", "profile_names"]
 
@@ -18,7 +19,8 @@ class UnknownProfileError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """Size and speed of one model on one machine."""
+    """Size and speed of one model on one machine. `rules` are those by which it batches in the fairness lab, where
+    nothing else is asked for."""
 
     name: str
     description: str
@@ -31,6 +33,7 @@ class ModelProfile:
     prefill_per_token_seconds: float
     overhead_seconds: float
     mean_output_tokens: float
+    rules: Literal["lightllm", "tgi", "vllm", "sglang"] = "tgi"
 
     def step_seconds(self, decoding_sequences: int, resident_kv_tokens: int, prefill_tokens: int) -> float:
         """Length of one engine iteration that decodes and prefills as much as given."""

@@ -5,12 +5,10 @@ The KV cache is taken block by block as outputs grow, `slots` is `--max-num-seqs
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fairqueue_sim.asgi import reply_json
 from fairqueue_sim.engine import EngineSettings
 from fairqueue_sim.engine_front import EngineFront, Place
-from fairqueue_sim.generation import BatchLimits
 from fairqueue_sim.lax_bodies import UNREADABLE
 from fairqueue_sim.prompts import Prompt
 from fairqueue_sim.refusal import Refusal
@@ -41,7 +39,7 @@ class VllmEngine(EngineFront):
     full = ENGINE_BUSY
 
     def __init__(self, settings: EngineSettings, truth: TruthLog) -> None:
-        super().__init__(settings, truth, _limits(settings))
+        super().__init__(settings, truth, settings.limits().in_blocks(VLLM_RULES, DEFAULT_MAX_NUM_SEQS))
         self.admission_rejections = 0
 
     def take_places(self, count: int) -> list[Place]:
@@ -89,22 +87,6 @@ class VllmEngine(EngineFront):
                 name,
                 limit,
             )
-
-
-def _limits(settings: EngineSettings) -> BatchLimits:
-    limits = settings.limits()
-    block = VLLM_RULES.block_tokens
-    blocks = max(limits.kv_tokens // block, 2)
-    longest = min(limits.max_total_tokens, (blocks - 1) * block)
-    return replace(
-        limits,
-        kv_tokens=blocks * block,
-        max_total_tokens=longest,
-        max_input_tokens=longest - 1,
-        piece_tokens=longest,
-        slots=limits.slots or DEFAULT_MAX_NUM_SEQS,
-        rules=VLLM_RULES,
-    )
 
 
 def bad_request(message: str, param: str | None, value: object = None) -> Refusal:

@@ -110,12 +110,13 @@ def test_running_sequences_go_on_during_a_prefill_that_lasts_as_long_as_both() -
     model = ContinuousBatch(profile, BatchLimits(10_000, 4096, 4095, 4096))
     first, second = generation(1, 100, 10), generation(2, 200, 10)
     submitted(model, first)
-    assert step(model).duration_seconds == pytest.approx(0.00275 + 100 * 0.000214)
+    assert step(model).duration_seconds == pytest.approx(profile.overhead_seconds + 100 * 0.000214)
     submitted(model, second)
     both = step(model)
     assert both.tokens == [(first, 2), (second, 1)]
-    assert both.duration_seconds == pytest.approx(0.00275 + 200 * 0.000214 + 0.023 + 0.000129 + 101 * 1.558e-6)
-    assert step(model).duration_seconds == pytest.approx(0.00275 + 0.023 + 2 * 0.000129 + 303 * 1.558e-6)
+    overhead = profile.overhead_seconds
+    assert both.duration_seconds == pytest.approx(overhead + 200 * 0.000214 + 0.023 + 0.000129 + 101 * 1.558e-6)
+    assert step(model).duration_seconds == pytest.approx(overhead + 0.023 + 2 * 0.000129 + 303 * 1.558e-6)
 
 
 def test_slots_bound_the_batch_at_all_times() -> None:
