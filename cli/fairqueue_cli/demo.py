@@ -8,7 +8,6 @@ this one; the load runs in this process.
 import argparse
 import asyncio
 import importlib.util
-import json
 import signal
 import sys
 import tempfile
@@ -31,12 +30,12 @@ from fairqueue_cli.demo_stack import (
     write_proxy_files,
 )
 from fairqueue_cli.event_loop import run_on_fast_loop
-from fairqueue_cli.load_client import CONNECTION_REFUSED
 from fairqueue_cli.load_progress import ProgressLine
-from fairqueue_cli.load_report import to_json
-from fairqueue_cli.load_run import LoadResult, TargetUnreachable, run_load
+from fairqueue_cli.load_reply import CONNECTION_REFUSED, Outcome
+from fairqueue_cli.load_report import to_result
+from fairqueue_cli.load_run import LoadResult, run_load
+from fairqueue_cli.load_sender import TargetUnreachable
 from fairqueue_cli.load_spec import LoadPlan, Stop, TenantSpec
-from fairqueue_cli.load_stream import Outcome
 
 HELP = "show on this machine what fairqueue changes: a real model, a flood, and four chat users"
 
@@ -198,7 +197,8 @@ def _finish(options: Options, alone: Phase, fair: Phase, watched: str) -> None:
     except OSError as error:
         raise DemoError(f"--output {options.output}: cannot be written: {error.strerror}") from None
     if options.json:
-        print(json.dumps(to_json("demo", MODEL_NAME, [(p.scheduler, p.report) for p in (alone, fair)])), flush=True)
+        result = to_result("demo", MODEL_NAME, [(phase.scheduler, phase.report) for phase in (alone, fair)])
+        print(result.to_json().decode(), flush=True)
         return
     print()
     print(format_comparison(alone, fair, watched))

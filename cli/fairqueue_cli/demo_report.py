@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairqueue_cli.load_report import LoadReport, TenantReport, format_seconds, format_table, summarise
+from fairqueue_cli.load_report import LoadReport, TenantReport, format_seconds, summarise
 from fairqueue_cli.load_run import LoadResult
+from fairqueue_cli.tables import format_table
 
 
 @dataclass(frozen=True, slots=True)

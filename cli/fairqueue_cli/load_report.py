@@ -1,17 +1,18 @@
-"""The figures of a load run: percentiles, rates, service and Jain's index, as a table for people and as JSON.
+"""The figures of a closed loop: percentiles, rates, service and Jain's index, as a table for people and as a result.
 
 Pure. The measured span goes from the end of the warm-up (the start of the run without one) to the run's end.
 A reply that lies across an end of the span counts with the part of its tokens that lies inside, taken as evenly spread
 between its first token and its end. Percentiles are nearest-rank, so that each is a value that was measured.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairqueue_cli.load_reply import Outcome, Reply
 from fairqueue_cli.load_run import LoadResult, TenantSamples
-from fairqueue_cli.load_stream import Outcome, Reply
+from fairqueue_cli.tables import format_table
+from fairqueue_sim.lab.result import Result, RunResult, TenantResult, TtftSeconds, percentile
 
 # The cost of a token in `service`: VTC, OSDI '24, section 3.1, with its weights 1 and 2.
 _INPUT_COST = 1
@@ -98,7 +99,7 @@ def _summarise_tenant(samples: TenantSamples, start: float, end: float) -> Tenan
         output_tokens=round(tokens),
         output_tokens_per_second=_rate(tokens, end - start),
         ttft=summarise_ttft([reply.ttft_seconds for reply in sent_inside if reply.ttft_seconds is not None]),
-        problems=dict(sorted(Counter(reply.detail for reply in sent_inside if reply.detail).items())),
+        problems=dict(sorted(Counter(reply.problem for reply in sent_inside if reply.detail).items())),
     )
 
 
@@ -121,11 +122,6 @@ def summarise_ttft(seconds: Sequence[float]) -> Ttft | None:
     return Ttft(len(ordered), sum(ordered) / len(ordered), p50, p90, p95, p99, ordered[-1])
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the ascending values do not exceed (nearest rank)."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
 def jain_index(values: Sequence[float]) -> float | None:
     """Jain's fairness index: 1 if all are equal, 1/n if one has everything; None if nobody has anything."""
     squares = sum(value * value for value in values)
@@ -136,54 +132,39 @@ def _rate(tokens: float, seconds: float) -> float:
     return tokens / seconds if seconds > 0 else 0.0
 
 
-def to_json(
-    workload: str, model_profile: str | None, runs: Sequence[tuple[str | None, LoadReport]]
-) -> dict[str, object]:
-    """The one shape of results; what a load generator cannot know is null."""
-    return {
-        "workload": workload,
-        "model_profile": model_profile,
-        "runs": [
-            {
-                "scheduler": scheduler,
-                "throughput_tokens_per_second": report.throughput_tokens_per_second,
-                "service_difference": None,
-                "jain_index": report.jain_index,
-                "gap": None,
-                "engine_waiting": None,
-                "tenants": [_tenant_json(tenant) for tenant in report.tenants],
-            }
-            for scheduler, report in runs
-        ],
-    }
+def to_result(workload: str, model_profile: str | None, runs: Sequence[tuple[str | None, LoadReport]]) -> Result:
+    """The one shape of results; what a closed loop cannot know is None."""
+    return Result(workload, model_profile, tuple(_run_result(scheduler, report) for scheduler, report in runs))
 
 
-def _tenant_json(tenant: TenantReport) -> dict[str, object]:
+def _run_result(scheduler: str | None, report: LoadReport) -> RunResult:
+    refusals: Counter[str] = Counter()
+    for tenant in report.tenants:
+        refusals.update(tenant.problems)
+    return RunResult(
+        scheduler=scheduler,
+        throughput_tokens_per_second=report.throughput_tokens_per_second,
+        service_difference=None,
+        jain_index=report.jain_index,
+        gap=None,
+        engine_waiting=None,
+        tenants=tuple(_tenant_result(tenant) for tenant in report.tenants),
+        refusals=dict(sorted(refusals.items())),
+    )
+
+
+def _tenant_result(tenant: TenantReport) -> TenantResult:
     ttft = tenant.ttft
-    return {
-        "name": tenant.name,
-        "weight": tenant.weight,
-        "requests": tenant.requests,
-        "completed": tenant.completed,
-        "refused": tenant.refused,
-        "prompt_tokens": tenant.prompt_tokens,
-        "output_tokens": tenant.output_tokens,
-        "service": tenant.service,
-        "ttft_seconds": {
-            name: getattr(ttft, name) if ttft is not None else None for name in ("mean", "p50", "p90", "p99", "max")
-        },
-    }
-
-
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first one flush left, the others flush right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    return TenantResult(
+        name=tenant.name,
+        weight=tenant.weight,
+        requests=tenant.requests,
+        completed=tenant.completed,
+        refused=tenant.refused,
+        prompt_tokens=tenant.prompt_tokens,
+        output_tokens=tenant.output_tokens,
+        service=tenant.service,
+        ttft_seconds=TtftSeconds(ttft.mean, ttft.p50, ttft.p90, ttft.p99, ttft.max) if ttft else TtftSeconds(),
     )
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fairqueue_cli.load_client import Ask, LoadClient, open_client
 from fairqueue_cli.load_prompt import random_prompt
+from fairqueue_cli.load_reply import Outcome, Reply
+from fairqueue_cli.load_sender import Ask, Sender, TargetUnreachable, open_sender
 from fairqueue_cli.load_spec import LoadPlan, Stop, TenantSpec
-from fairqueue_cli.load_stream import Outcome, Reply
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -26,10 +26,6 @@ Sleep = Callable[[float], Awaitable[None]]
 _RETRY_SECONDS = 1.0
 _MIN_RETRY_SECONDS = 0.1
 _MAX_RETRY_SECONDS = 120.0
-
-
-class TargetUnreachable(Exception):
-    """Nothing listens at the target: not one request was answered."""
 
 
 @dataclass(slots=True)
@@ -69,21 +65,21 @@ async def run_load(
     Requests still running then are cut and kept as `UNFINISHED`. Raises TargetUnreachable if the target refuses
     connections before it has answered once.
     """
-    async with open_client(plan, clock) as client:
-        run = _Run(plan, stop, client, clock, sleep)
+    async with open_sender(plan, clock) as sender:
+        run = _Run(plan, stop, sender, clock, sleep)
         await run.execute(interrupt or asyncio.Event(), on_second)
-    if client.unreachable:
-        raise TargetUnreachable(f"nothing answers at {plan.target}: {client.unreachable}")
+    if cause := sender.contact.unreachable:
+        raise TargetUnreachable(f"nothing answers at {plan.target}: {cause}")
     return run.result
 
 
 class _Run:
-    def __init__(self, plan: LoadPlan, stop: Stop, client: LoadClient, clock: Clock, sleep: Sleep) -> None:
+    def __init__(self, plan: LoadPlan, stop: Stop, sender: Sender, clock: Clock, sleep: Sleep) -> None:
         now = clock()
         tenants = {spec.name: TenantSamples(spec) for spec in plan.tenants}
         self.result = LoadResult(plan, now, now, None if stop.warm_up else now, tenants)
         self._stop = stop
-        self._client = client
+        self._sender = sender
         self._clock = clock
         self._sleep = sleep
         self._ended = asyncio.Event()
@@ -130,7 +126,7 @@ class _Run:
             samples.running.add(number)
             on_token = partial(self._note_tokens, samples, number, [0])
             try:
-                await self._client.send(_ask(spec, rng), reply, on_token)
+                await self._sender.send(_ask(spec, rng), reply, on_token)
             finally:
                 reply.ended_at = self._clock()
                 samples.running.discard(number)
@@ -159,7 +155,7 @@ class _Run:
                 self.result.measured_from = self._clock()
 
     def _note_end(self, spec: TenantSpec, number: int, reply: Reply) -> None:
-        if self._client.unreachable:
+        if self._sender.contact.unreachable:
             self._ended.set()
         if reply.outcome is not Outcome.COMPLETED:
             return

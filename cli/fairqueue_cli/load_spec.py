@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 Api = Literal["tgi", "openai"]
+Client = Literal["library", "http"]
 
 
 class SpecError(ValueError):
@@ -38,13 +39,18 @@ class TenantSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """Who sends what to where. The same plan and seed send the same prompts in the same order per worker."""
+    """Who sends what to where. The same plan and seed send the same prompts in the same order per worker.
+
+    `client` is what it is sent with: what users of the API have (`library`), or plain HTTP, which is cheap.
+    """
 
     target: str
     api: Api
     tenants: tuple[TenantSpec, ...]
     seed: int = 0
     model: str | None = None
+    client: Client = "http"
+    ignore_eos: bool = False
 
     @property
     def url(self) -> str:
@@ -136,7 +142,8 @@ def parse_tenant(text: str) -> TenantSpec:
                 numbers[name] = parse(values[name])
             except ValueError:
                 raise SpecError(f"--tenant {text}: {name} must be {meaning}, not {values[name]!r}") from None
-    key = read_key(text, values["key_file"]) if "key_file" in values else None
+    path = values.get("key_file")
+    key = None if path is None else read_key(f"--tenant {text}: key_file {path}", Path(path))
     return TenantSpec(name=values["name"], key=key, **numbers)
 
 
@@ -152,16 +159,17 @@ def _split(text: str) -> dict[str, str]:
     return values
 
 
-def read_key(text: str, path: str) -> str:
-    """The key in a file, without the white space around it. Raises SpecError if a header could not carry it."""
+def read_key(what: str, path: Path) -> str:
+    """The key in a file, without the white space around it. Raises SpecError, which begins with `what`, if it can't be
+    read or a header could not carry it."""
     try:
-        key = Path(path).read_text(encoding="ascii").strip()
+        key = path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise SpecError(f"--tenant {text}: key_file {path} cannot be read: {error.strerror}") from None
+        raise SpecError(f"{what} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         key = ""
     if not key or not key.isprintable() or " " in key:
-        raise SpecError(f"--tenant {text}: key_file {path} must hold one key in ASCII and nothing else")
+        raise SpecError(f"{what} must hold one key in ASCII and nothing else")
     return key
 
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from fairqueue_cli.load_reply import Outcome, Reply
 from fairqueue_cli.load_run import LoadResult, TenantSamples
 from fairqueue_cli.load_spec import LoadPlan, TenantSpec
-from fairqueue_cli.load_stream import Outcome, Reply
 
 
 def reply(

@@ -31,14 +31,14 @@ class Exchange:
     async def end(self) -> None:
         await self._send(b"0\r\n\r\n", chunk=False)
 
-    async def refuse(self, status: int, *headers: str) -> None:
-        head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status} No", *headers, "Content-Length: 0"))
-        await self._send(f"{head}\r\n".encode(), chunk=False)
+    async def refuse(self, status: int, *headers: str, body: str = "") -> None:
+        head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status} No", *headers, f"Content-Length: {len(body)}"))
+        await self._send(f"{head}\r\n{body}".encode(), chunk=False)
 
     async def chat(self, *texts: str, usage: tuple[int, int] | None = None) -> None:
         """A whole chat reply with these texts, one event each."""
         await self.begin()
-        await self.events(*(chat_event(text) for text in texts))
+        await self.events(*(chat_event(text) for text in texts), chat_event(None, "stop"))
         if usage is not None:
             await self.events({"choices": [], "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}})
         await self.events("[DONE]")
@@ -48,6 +48,10 @@ class Exchange:
         self._writer.close()
         self.closed = True
 
+    async def client_is_gone(self) -> None:
+        """Returns once the client has closed its connection."""
+        await self._writer.wait_closed()
+
     async def _send(self, data: bytes, *, chunk: bool = True) -> None:
         self._writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunk else data)
         await self._writer.drain()
@@ -56,8 +60,8 @@ class Exchange:
 Answer = Callable[[Exchange], Awaitable[None]]
 
 
-def chat_event(text: str | None) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+def chat_event(text: str | None, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}]}
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ import pytest
 from cli.samples import reply, result
 from fairqueue_cli.demo import Options, Scenario, give_up_if_hopeless, run_demo
 from fairqueue_cli.demo_stack import DemoError
+from fairqueue_cli.load_reply import Outcome
 from fairqueue_cli.load_spec import TenantSpec
-from fairqueue_cli.load_stream import Outcome
 
 SMALL = Scenario(
     batch=TenantSpec("batch", workers=3, max_tokens=(3, 5), prompt_words=2),

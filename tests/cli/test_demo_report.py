@@ -7,8 +7,8 @@ import pytest
 from cli.samples import reply, result
 from fairqueue_cli.demo_plot import draw
 from fairqueue_cli.demo_report import Phase, format_comparison, make_phase
+from fairqueue_cli.load_reply import Outcome, Reply
 from fairqueue_cli.load_spec import TenantSpec
-from fairqueue_cli.load_stream import Outcome, Reply
 
 BATCH = TenantSpec("batch", workers=24)
 CHAT = TenantSpec("chat", workers=4)

@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestServer
 from fairqueue_api import SecretDirectory, load_policy, render
 from fairqueue_cli.demo_engine import SLOTS
 from fairqueue_cli.demo_stack import DemoError, running_engine, running_proxy, wait_idle, write_proxy_files
+from fairqueue_cli.load_reply import Outcome
 from fairqueue_cli.load_run import run_load
 from fairqueue_cli.load_spec import LoadPlan, Stop, TenantSpec
-from fairqueue_cli.load_stream import Outcome
 
 
 def test_the_policy_is_valid_and_its_keys_are_random_and_private(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """The progress line on a terminal and elsewhere."""
 
 import io
+from collections import Counter
 
 from cli.samples import reply, result
+from fairqueue_cli.load_open import OpenPlan, OpenResult, Sent
 from fairqueue_cli.load_progress import ProgressLine
+from fairqueue_cli.load_reply import Outcome
 from fairqueue_cli.load_run import LoadResult
-from fairqueue_cli.load_spec import TenantSpec
-from fairqueue_cli.load_stream import Outcome
+from fairqueue_cli.load_spec import LoadPlan, TenantSpec
+from fairqueue_sim.lab.trace import Arrival
 
 
 class Terminal(io.StringIO):
@@ -38,3 +41,14 @@ def test_elsewhere_every_fifth_second_is_a_line() -> None:
         progress(some_result(measured_from=None))
     progress.close()
     assert [line[:25] for line in stream.getvalue().splitlines()] == ["phase    5 s (warming up)"] * 2
+
+
+def test_an_open_loop_says_how_far_it_is() -> None:
+    arrivals = [Arrival(0.0, "a", 1, 1), Arrival(600.0, "a", 1, 1)]
+    sent = [Sent(arrivals[0], 0.0, reply(0.0, 1.0, 4.0))]
+    outcomes = Counter({Outcome.COMPLETED: 4, Outcome.FAILED: 1, Outcome.REFUSED: 1})
+    open_result = OpenResult(OpenPlan(LoadPlan("", "tgi", ()), arrivals, 10.0), 2.0, 5.0, sent, 3, outcomes)
+    stream = Terminal()
+    ProgressLine(stream).show_open(open_result)
+    said = "  30 s of 600 s  1 of 2 sent, 3 running, 4 replies, 2 refused or failed"
+    assert stream.getvalue() == f"\r\x1b[K{said}"

@@ -5,28 +5,11 @@ import json
 import pytest
 
 from cli.samples import reply, result
-from fairqueue_cli.load_report import format_report, jain_index, percentile, summarise, to_json, tokens_inside
+from fairqueue_cli.load_reply import Outcome
+from fairqueue_cli.load_report import format_report, jain_index, summarise, to_result, tokens_inside
 from fairqueue_cli.load_spec import TenantSpec
-from fairqueue_cli.load_stream import Outcome
 
 CUT = Outcome.UNFINISHED
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "rank"),
-    [
-        (1, 0.5, 1),
-        (1, 0.99, 1),
-        (2, 0.5, 1),
-        (20, 0.5, 10),
-        (20, 0.95, 19),
-        (20, 0.99, 20),
-        (100, 0.9, 90),
-        (3, 0.5, 2),
-    ],
-)
-def test_a_percentile_is_the_value_at_its_nearest_rank(count: int, share: float, rank: int) -> None:
-    assert percentile([float(number) for number in range(1, count + 1)], share) == rank
 
 
 @pytest.mark.parametrize(
@@ -100,7 +83,7 @@ def test_jains_index_is_of_service_per_weight() -> None:
 
 def test_the_json_has_the_shape_that_all_results_have() -> None:
     report = summarise(result({TenantSpec("a"): [reply(0.0, 1.0, 2.0, 20)], TenantSpec("b"): []}, ended_at=2.0))
-    shape = json.loads(json.dumps(to_json("closed-loop", None, [(None, report)])))
+    shape = json.loads(to_result("closed-loop", None, [(None, report)]).to_json())
     assert shape == {
         "workload": "closed-loop",
         "model_profile": None,
@@ -136,6 +119,8 @@ def test_the_json_has_the_shape_that_all_results_have() -> None:
                         "ttft_seconds": {"mean": None, "p50": None, "p90": None, "p99": None, "max": None},
                     },
                 ],
+                "light_tenants": None,
+                "refusals": {},
             }
         ],
     }

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from cli.sse_server import Exchange, Serve, chat_event
-from fairqueue_cli.load_run import LoadResult, TargetUnreachable, run_load
+from fairqueue_cli.load_reply import Outcome, Reply
+from fairqueue_cli.load_run import LoadResult, run_load
+from fairqueue_cli.load_sender import TargetUnreachable
 from fairqueue_cli.load_spec import LoadPlan, Stop, TenantSpec
-from fairqueue_cli.load_stream import Outcome, Reply
 
 
 @dataclass(slots=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fairqueue_cli.load_reply import Outcome, Reply
 from fairqueue_cli.load_spec import Api
-from fairqueue_cli.load_stream import Outcome, Reply, StreamMeter
+from fairqueue_cli.load_stream import StreamMeter
 
 DATA = Path(__file__).parent.parent / "data"
 
