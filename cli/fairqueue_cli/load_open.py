@@ -131,7 +131,8 @@ class _OpenRun:
     def _ask(self, arrival: Arrival) -> Ask:
         plan = self.result.plan
         prompt = unseen_prompt(self._rng, plan.plan.api, arrival.prompt_tokens)
-        return Ask(prompt, arrival.output_tokens, plan.keys.get(arrival.tenant), arrival.user)
+        # No API takes a request for nothing: embeddings in a trace are sent as requests for one token.
+        return Ask(prompt, max(arrival.output_tokens, 1), plan.keys.get(arrival.tenant), arrival.user)
 
     async def _send(self, arrival: Arrival, due_at: float, ask: Ask) -> None:
         result, now = self.result, self._clock()

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 COMMANDS = {
     "serve": ("fairqueue_cli.serve", "run the proxy in front of a model server"),
@@ -21,6 +22,10 @@ COMMANDS = {
     "load": ("fairqueue_cli.load", "put load on a model server and report what each tenant got"),
     "demo": ("fairqueue_cli.demo", "share a real model between a flood and a chat, without and with fairqueue"),
 }
+
+
+# As a shell has it of who dies of SIGPIPE.
+_OUTPUT_CLOSED = 128 + 13
 
 
 def _usage() -> str:
@@ -40,8 +45,15 @@ def _prepare_fast_start() -> None:
     gc.disable()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all else that is wrong with input."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code (2: bad input, 130: interrupted)."""
+    """Runs the command; returns its exit code (2: bad input, 130: interrupted, 141: nobody reads the output)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(_usage())
@@ -53,15 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("serve", "render"):
         _prepare_fast_start()
     module = importlib.import_module(COMMANDS[name][0])
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"fairqueue {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
     try:
         code: int = module.run(parser.parse_args(rest))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         # Where nothing has to be put in order first.
         return 130
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has seen enough; at its end Python would try to write the rest again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OUTPUT_CLOSED
     return code
 
 

@@ -22,7 +22,6 @@ The engine is a model of one with continuous batching; the scheduler `fairqueue`
 refuses nobody, and a policy is used as it is. Runs on one core, 1,500 requests in a few seconds."""
 
 DEFAULT_SCHEDULERS = ("fcfs", "vtc", "fairqueue")
-_EXIT_BAD_INPUT = 2
 _LAB_MISSING = "needs numpy, matplotlib and rich: pip install 'fairqueue[lab]'"
 
 
@@ -41,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", action="append", type=Path, metavar="FILE", help="a FairnessPolicy; may be given several times"
     )
-    parser.add_argument("--model-profile", metavar="NAME", help="the machine (default: the workload's)")
+    parser.add_argument(
+        "--model-profile", metavar="NAME", help="the machine, or a .toml file (default: the workload's)"
+    )
     parser.add_argument(
         "--engine", metavar="RULES", help="how it batches: lightllm, tgi, vllm or sglang (default: the profile's)"
     )

@@ -50,7 +50,9 @@ def prepare(args: argparse.Namespace) -> Plan:
     experiment = Experiment(workload, LabEngine(profile, rules, args.kv_tokens, args.slots), args.seed or 0)
     schedulers = args.scheduler or ([] if args.policy else DEFAULT_SCHEDULERS)
     candidates = {**_schedulers(schedulers), **_policies(args.policy or [])}
-    return Plan(experiment, candidates, list(_warnings(workload, candidates)), None if args.workload is None else seed)
+    return Plan(
+        experiment, candidates, list(_warnings(experiment, candidates)), None if args.workload is None else seed
+    )
 
 
 def _workload(args: argparse.Namespace, seed: int) -> Workload:
@@ -88,12 +90,16 @@ def _policies(paths: Sequence[Path]) -> dict[str, Document | None]:
     return documents
 
 
-def _warnings(workload: Workload, candidates: dict[str, Document | None]) -> Iterator[str]:
+def _warnings(experiment: Experiment, candidates: dict[str, Document | None]) -> Iterator[str]:
     for path, document in candidates.items():
         if document is None:
             continue
+        if document.mode == "Observe":
+            yield f"{path} only observes, which would change nothing: shown is what it would do if it enforced"
+        if document.engine.kind != experiment.engine.kind and experiment.engine.rules != "lightllm":
+            yield f"{path} is for {document.engine.kind}, simulated is {experiment.engine.kind}: see --engine"
         known = {tenant.name for tenant in document.tenants}
-        unknown = [name for name in workload.tenants if name not in known]
+        unknown = [name for name in experiment.workload.tenants if name not in known]
         if unknown and document.identity.on_unidentified != "Anonymous":
             names = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
             yield f"{path} has no tenant {names}: their requests are refused"

@@ -1,20 +1,38 @@
 """Named model profiles: how long a step of a model server takes and how much fits into it.
 
 The numbers are data (`profiles.toml` beside this module), each with its source. Only measured machines are in there,
-apart from `tiny`, which exists for tests.
+apart from `tiny`, which exists for tests. A file of one's own has the same fields, of one profile.
 """
 
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import inf
+from pathlib import Path
 from typing import Literal
+
+from msgspec import ValidationError, convert
 
 __all__ = ["ModelProfile", "UnknownProfileError", "load_profile", "profile_names"]
 
 
+# A step that takes no time would never let time pass.
+_LEAST = {
+    "kv_tokens": 64,
+    "prefill_budget_tokens": 16,
+    "max_total_tokens": 2,
+    "decode_base_seconds": 1e-6,
+    "decode_per_sequence_seconds": 0.0,
+    "decode_per_kv_token_seconds": 0.0,
+    "prefill_per_token_seconds": 1e-9,
+    "overhead_seconds": 0.0,
+    "mean_output_tokens": 0.0,
+}
+
+
 class UnknownProfileError(LookupError):
-    """There is no profile of that name; the message lists those that exist."""
+    """There is no profile of that name, or its file can't be used; the message says what there is, or what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +77,39 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name: str) -> ModelProfile:
-    """The profile of that name; raises UnknownProfileError."""
+    """The profile of that name, or in the file of that name if it ends in `.toml`; raises UnknownProfileError."""
+    if name.endswith(".toml"):
+        return _read(Path(name))
     try:
         return _profiles()[name]
     except KeyError:
-        raise UnknownProfileError(f"there is no such profile: take one of {', '.join(profile_names())}") from None
+        names = ", ".join(profile_names())
+        raise UnknownProfileError(
+            f"there is no such profile: take one of {names}, or a file that ends in .toml"
+        ) from None
+
+
+def _read(path: Path) -> ModelProfile:
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        profile = convert({"name": path.stem, "description": "", **fields}, ModelProfile)
+    except OSError as error:
+        raise UnknownProfileError(f"can't be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnknownProfileError(f"is no TOML: {error}") from None
+    except ValidationError as error:
+        raise UnknownProfileError(f"{error}: the fields are {', '.join(ModelProfile.__dataclass_fields__)}") from None
+    unknown = sorted(fields.keys() - ModelProfile.__dataclass_fields__.keys())
+    if unknown:
+        raise UnknownProfileError(
+            f"has no field {unknown[0]}: there are {', '.join(ModelProfile.__dataclass_fields__)}"
+        )
+    _check(profile)
+    return profile
+
+
+def _check(profile: ModelProfile) -> None:
+    for field, least in _LEAST.items():
+        value = getattr(profile, field)
+        if not least <= value < inf:
+            raise UnknownProfileError(f"{field} {value:g}: must be {least:g} or more")

@@ -71,6 +71,7 @@ async def test_what_came_is_read_back_as_a_trace(tmp_path: Path) -> None:
     assert "secret" not in trace.read_text()
 
 
+@pytest.mark.long
 async def test_a_proxy_that_is_killed_loses_no_more_than_the_last_second(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     async with recording(tmp_path, trace) as stack:

@@ -175,3 +175,34 @@ def test_without_what_the_lab_needs_it_says_what_to_install(trace: Path) -> None
     assert done.returncode == 2
     assert done.stderr.startswith("fairqueue simulate: needs numpy, matplotlib and rich: pip install 'fairqueue[lab]'")
     assert done.stderr.count("\n") == 1
+
+
+def test_names_of_tenants_stay_on_their_line(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace.write_text(TRACE + '99,"two\nlines",5,5\n99,\x1b[31mred,5,5\n', encoding="utf-8")
+    assert simulate("--trace", trace, "--scheduler", "fcfs") == 0
+    out = capsys.readouterr().out
+    assert "  two\N{REPLACEMENT CHARACTER}lines  " in out
+    assert "\x1b" not in out
+
+
+def test_a_policy_that_only_observes_is_shown_as_if_it_enforced_with_a_warning(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY + "  - {name: flood, apiKeySecretRefs: [{name: keys, key: flood}]}\n  mode: Observe\n")
+    assert simulate("--trace", trace, "--policy", path) == 0
+    said = "only observes, which would change nothing: shown is what it would do if it enforced"
+    assert capsys.readouterr().err == f"fairqueue simulate: {path} {said}\n"
+
+
+def test_whoever_reads_the_output_may_go(trace: Path) -> None:
+    program = "import sys\nfrom fairqueue_cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    options = ["simulate", "--trace", str(trace), "--scheduler", "fcfs"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 141

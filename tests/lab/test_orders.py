@@ -67,6 +67,16 @@ def test_who_had_to_give_way_is_next_of_its_client() -> None:
         assert len(bench.order) == len(list(bench.order)) == 1
 
 
+@pytest.mark.parametrize("name", ["vtc", "lcf", "vtc-predict", "vtc-oracle", "drr"])
+def test_who_gave_way_before_it_made_anything_is_not_charged_its_prompt_again(name: str) -> None:
+    bench = Bench(name)
+    bench.add("a", 2, prompt=300)
+    bench.add("b", 9, prompt=100)
+    bench.order.put_back(bench.take())
+    # Charged twice, `a` would have to let `b` go first when the one that gave way has joined again.
+    assert "aa" in "".join(bench.clients(8))
+
+
 def test_rpm_takes_so_many_requests_of_each_client_in_any_minute() -> None:
     order = make_order("rpm:2", {}, kv_tokens=1000, seed=0)
     assert [order.refuses("a", at) for at in (0, 1, 2, 59.9)] == [False, False, True, True]
@@ -185,6 +195,17 @@ def test_deficit_round_robin_keeps_debts_of_who_has_left() -> None:
     bench.add("a", 1)
     bench.add("b", 5, prompt=400, output=1)
     assert bench.serve(5, output=1) == ["b"] * 5
+
+
+def test_deficit_round_robin_lets_who_has_left_pay_its_debts_off_meanwhile() -> None:
+    bench = Bench("drr")
+    bench.add("a", 1, prompt=100, output=2000)
+    bench.serve(1, output=2000)
+    bench.add("b", 45, prompt=400, output=1)
+    bench.serve(40, output=1)
+    # `b` has had far more than `a` since.
+    bench.add("a", 1, prompt=400)
+    assert "a" in bench.serve(2, output=1)
 
 
 @pytest.mark.parametrize(

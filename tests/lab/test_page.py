@@ -179,6 +179,7 @@ def test_the_picture_is_part_of_the_page(shown: Page, text: str) -> None:
     assert ">modest, weight 3, 3 requests</text>" in text
 
 
+@pytest.mark.long
 def test_a_heavy_picture_becomes_a_png(
     workload: Workload, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_the_legend_names_tenants_their_requests_and_the_end_of_arrivals(flood: 
     assert [axes.patches[0].get_x() for axes in figure.axes] == [2.0] * 6
 
 
+@pytest.mark.long
 def test_nothing_overlaps_and_nothing_leaves_the_sheet(flood: Workload, runs: Runs) -> None:
     figure = pictures.figure(flood, runs)
     figure.canvas.draw()
@@ -158,6 +159,7 @@ def test_a_long_drain_is_cut_and_its_end_is_told() -> None:
     assert f"The last reply came at {end:.3g} s." in words(figure)[-1]
 
 
+@pytest.mark.long
 def test_a_burst_is_drawn_to_its_last_reply() -> None:
     workload = workload_of(FLOOD, seconds=0.01)
     runs = compare(workload)
@@ -175,6 +177,7 @@ def test_up_to_thirty_others_are_thin_lines_and_the_legend_counts_them() -> None
     assert legend(figure)[6] == "the other 21 tenants"
 
 
+@pytest.mark.long
 def test_a_thousand_tenants_are_a_band_and_six_lines() -> None:
     workload = many(1000)
     [(_, run)] = runs = compare(workload, ["vtc"])

@@ -87,6 +87,14 @@ def test_a_request_that_no_engine_could_hold_is_refused_by_all() -> None:
         assert found == [None, "too_large", None]
 
 
+def test_what_comes_all_at_once_is_judged_until_its_last_reply() -> None:
+    arrivals = [Arrival(0.0, f"t{number % 3}", 100, 100) for number in range(300)]
+    result = run(arrivals, "fcfs").result
+    assert result.service_difference is not None
+    assert result.service_difference.avg < 0.1 * 300 * 300 / run(arrivals, "fcfs").course.ended_at
+    assert result.jain_index == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize("scheduler", ["fcfs", "vtc-predict", "fairqueue"])
 @pytest.mark.parametrize("rules", RULES)
 def test_of_embeddings_the_prompt_is_read_and_nothing_made(scheduler: str, rules: RulesName) -> None:
@@ -119,10 +127,21 @@ def test_charging_only_when_something_is_decided_decides_the_same(seed: int, wei
 @given(seed=st.integers(0, 2**32))
 def test_the_gap_is_never_above_its_bound(seed: int) -> None:
     for scheduler in ("fairqueue", "vtc"):
-        gap = run(crowd(seed, count=20, seconds=5), scheduler).course.gap
+        made = Workload("made up", crowd(seed, count=20, seconds=5), 5.0, {"t1": 3, "t2": 2})
+        gap = run_scheduler(Experiment(made, engine(RULES[seed % 4])), scheduler).course.gap
         assert gap is not None
         assert scheduler == "vtc" or gap.looks > 0
         assert not gap.violations, f"{scheduler}: {gap}"
+
+
+@pytest.mark.parametrize("scheduler", ["fairqueue", "vtc", "vtc-predict"])
+def test_the_bound_is_by_the_lightest_of_all_also_where_few_have_a_weight(scheduler: str) -> None:
+    made = workload(crowd(seed=16, seconds=5), t1=3)
+    gap = run_scheduler(Experiment(made, engine(kv_tokens=1000)), scheduler).course.gap
+    assert gap is not None
+    assert not gap.violations, gap
+    if scheduler != "fairqueue":
+        assert gap.bound == 2 * 1000
 
 
 def limited(**limits: int) -> Document:
@@ -168,6 +187,35 @@ def test_who_a_policy_does_not_know_is_refused_or_one_of_the_anonymous() -> None
     identity = structs.replace(document.identity, on_unidentified="Anonymous")
     welcoming = structs.replace(document, anonymous=anonymous, identity=identity)
     assert run(arrivals, "policy", welcoming).result.refusals == {}
+
+
+def test_the_product_by_itself_refuses_nobody_whatever_the_name() -> None:
+    arrivals = [Arrival(0.1 * number, name, 10, 10) for number, name in enumerate(["anonymous", "other", "a,b"])]
+    assert run(arrivals, "fairqueue").result.refusals == {}
+
+
+def test_each_user_of_the_anonymous_of_a_trace_is_an_identity() -> None:
+    document = open_policy("OpenAI", ["t0"], {})
+    anonymous = AnonymousSettings(weight=1, per_identity=True, limits=document.tenants[0].limits)
+    identity = structs.replace(document.identity, on_unidentified="Anonymous")
+    document = structs.replace(document, anonymous=anonymous, identity=identity)
+    arrivals = [Arrival(0.0, "anonymous", 10, 10, user="busy") for _ in range(6)]
+    arrivals.append(Arrival(0.1, "anonymous", 10, 10, user="quiet"))
+    started = [fate.started_at or 0 for fate in run(arrivals, "policy", document, rules="sglang", slots=1).course.fates]
+    *_, last_of_busy, quiet = started
+    assert quiet < last_of_busy
+
+
+def test_what_made_more_than_it_allowed_is_served_as_it_was() -> None:
+    arrivals = [Arrival(0.0, "a", 10, 100, max_tokens=50), Arrival(0.0, "b", 10, 100)]
+    for scheduler in ("fcfs", "fairqueue"):
+        first, second = run(arrivals, scheduler, slots=1).course.fates
+        assert first.ended_at is not None
+        assert first.first_token_at is not None
+        assert second.ended_at is not None
+        assert second.first_token_at is not None
+        lasted = [first.ended_at - first.first_token_at, second.ended_at - second.first_token_at]
+        assert lasted[0] == pytest.approx(lasted[1])
 
 
 def test_progress_is_told_to_the_end() -> None:

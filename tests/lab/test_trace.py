@@ -71,7 +71,8 @@ def test_one_that_was_completed_without_output_made_none(tmp_path: Path) -> None
         pytest.param(HEADER + "0,a,0,1\n", 2, "prompt_tokens must be a whole number from 1", id="no prompt"),
         pytest.param(HEADER + "-1,a,1,2\n", 2, "arrival_seconds must be a number of seconds, 0 or more", id="before 0"),
         pytest.param(HEADER + "nan,a,1,2\n", 2, "arrival_seconds must be a number of seconds", id="nan"),
-        pytest.param(HEADER + "inf,a,1,2\n", 2, "arrival_seconds must be a number of seconds", id="inf"),
+        pytest.param(HEADER + "inf,a,1,2\n", 2, "arrival_seconds must be at most 1000000000: count from", id="inf"),
+        pytest.param(HEADER + "1760000000,a,1,2\n", 2, "arrival_seconds must be at most 1000000000", id="a date"),
         pytest.param(HEADER + "1,a,1,2\n2,a,1,2\n1.5,a,1,2\n", 4, "is before 2 of the line above: sort", id="unsorted"),
         pytest.param(HEADER + "1,a,1\n", 2, "has 3 fields, the header has 4", id="a field missing"),
         pytest.param(HEADER + "1,,1,2\n", 2, "tenant is empty", id="no tenant"),
@@ -107,3 +108,14 @@ def test_a_file_that_is_no_trace_is_named(tmp_path: Path, content: bytes, said: 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"gone\.csv: can't be read: No such file"):
         read_trace(tmp_path / "gone.csv")
+
+
+def test_one_that_was_refused_is_given_no_more_than_it_allowed(tmp_path: Path) -> None:
+    head = HEADER.strip() + ",max_tokens\n"
+    rows = read(tmp_path, head + "0,a,1,0,16\n1,a,1,300,\n2,a,1,0,900\n")
+    assert [arrival.output_tokens for arrival in rows] == [16, 300, 300]
+
+
+def test_a_trace_of_embeddings_has_no_outputs(tmp_path: Path) -> None:
+    rows = read(tmp_path, HEADER.strip() + ",outcome\n0,a,9,0,completed\n1,a,9,0,completed\n")
+    assert [arrival.output_tokens for arrival in rows] == [0, 0]

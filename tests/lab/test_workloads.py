@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fairqueue_sim.lab.trace import Arrival, write_trace
-from fairqueue_sim.lab.workloads import UnknownWorkloadError, load_workload, workload_names
+from fairqueue_sim.lab.workloads import UnknownWorkloadError, Workload, load_workload, workload_names
 
 
 def written(arrivals: list[Arrival]) -> str:
@@ -100,3 +100,9 @@ def test_only_the_first_requests_may_be_taken() -> None:
 def test_an_unknown_name_is_answered_with_those_that_are_known() -> None:
     with pytest.raises(UnknownWorkloadError, match=r"take one of overload, .*arena"):
         load_workload("overlord")
+
+
+def test_tenants_are_in_the_order_of_their_numbers_however_long() -> None:
+    names = ["t10", "t2", "t" + "9" * 5000, "t", "t02"]
+    arrivals = [Arrival(0.0, name, 1, 1) for name in names]
+    assert Workload("made up", arrivals, 1.0).tenants == ["t", "t02", "t2", "t10", "t" + "9" * 5000]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -32,6 +33,55 @@ def test_an_unknown_profile_is_answered_with_those_that_exist() -> None:
     assert {"a10g-llama2-7b", "a100-llama2-13b", "tiny"} <= set(profile_names())
     with pytest.raises(UnknownProfileError, match=", ".join(profile_names())):
         load_profile("a100")
+
+
+PROFILE = """
+kv_tokens = 5000
+prefill_budget_tokens = 2048
+max_total_tokens = 4096
+decode_base_seconds = 0.01
+decode_per_sequence_seconds = 0
+decode_per_kv_token_seconds = 0
+prefill_per_token_seconds = 0.0001
+overhead_seconds = 0.001
+mean_output_tokens = 100
+rules = "vllm"
+"""
+
+
+def test_a_profile_of_ones_own_is_a_small_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(PROFILE)
+    profile = load_profile(str(path))
+    assert (profile.name, profile.kv_tokens, profile.rules) == ("mine", 5000, "vllm")
+    assert profile.step_seconds(2, 100, 10) == pytest.approx(0.012)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("kv_tokens = 5000", ""), r"missing required field `kv_tokens`: the fields are name, description, kv_tokens"),
+        (("kv_tokens = 5000", "kv_tokens = 'many'"), r"Expected `int`, got `str` - at `\$.kv_tokens`"),
+        (("kv_tokens = 5000", "kv_tokens = 5"), "kv_tokens 5: must be 64 or more"),
+        (("decode_base_seconds = 0.01", "decode_base_seconds = 0"), "decode_base_seconds 0: must be 1e-06 or more"),
+        (("decode_base_seconds = 0.01", "decode_base_seconds = nan"), "decode_base_seconds nan: must be 1e-06 or more"),
+        (('"vllm"', '"ollama"'), "Invalid enum value 'ollama'"),
+        (("overhead", "over-head"), "missing required field `overhead_seconds`"),
+        (('rules = "vllm"', "speed = 3"), "has no field speed: there are name, description"),
+        (("kv_tokens = 5000", "kv_tokens"), "is no TOML"),
+    ],
+)
+def test_what_is_wrong_with_a_profile_is_said_in_a_line(change: tuple[str, str], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(PROFILE.replace(*change))
+    with pytest.raises(UnknownProfileError, match=said) as caught:
+        load_profile(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_that_is_not_there_is_named() -> None:
+    with pytest.raises(UnknownProfileError, match="can't be read: No such file"):
+        load_profile("gone.toml")
 
 
 @pytest.mark.parametrize(

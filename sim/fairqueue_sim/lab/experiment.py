@@ -31,6 +31,8 @@ __all__ = ["PRODUCT", "Experiment", "Run", "run_scheduler", "summarise"]
 
 PRODUCT = "fairqueue"
 LIGHT_SHARE = 1 / 25
+# What comes all in less than this is judged until its last reply: its arrivals alone say little.
+SHORTEST_JUDGED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def run_scheduler(
         weights = workload.weights
         order = make_order(scheduler, weights, kv_tokens=engine.limits.kv_tokens, seed=experiment.seed)
         batch = engine.batch(order)
-        front = Inside(order, batch, workload.weights)
+        front = Inside(order, batch, min(weights.get(tenant, 1) for tenant in workload.tenants))
     course = simulate(workload.arrivals, batch, front, clock, on_progress)
     if not isinstance(front, Outside):
         course.engine_waiting.clear()
@@ -96,7 +98,9 @@ def summarise(
     weights: Mapping[str, int],
     seconds: float,
 ) -> RunResult:
-    """The figures of a run, of which the first `seconds` are judged."""
+    """The figures of a run, of which the first `seconds` are judged, or all if these are few."""
+    if seconds < SHORTEST_JUDGED_SECONDS:
+        seconds = max(seconds, course.ended_at)
     of: dict[str, list[Fate]] = {tenant: [] for tenant in tenants}
     for fate in course.fates:
         of[fate.arrival.tenant].append(fate)

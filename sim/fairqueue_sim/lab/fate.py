@@ -28,7 +28,8 @@ class Fate:
 
 @dataclass(slots=True)
 class GapSeen:
-    """The largest distance of counters that are promised to stay together, and the promise at that moment."""
+    """How far apart counters were that are promised to stay together, and the promise then: at the moment, and in the
+    set of siblings, at which most of the promise was used up."""
 
     largest: float = 0.0
     bound: float = 0.0
@@ -39,7 +40,7 @@ class GapSeen:
         """Takes in one look."""
         self.looks += 1
         self.violations += gap > bound * (1 + 1e-9) + 1e-6
-        if gap >= self.largest:
+        if gap * self.bound >= self.largest * bound:
             self.largest, self.bound = gap, bound
 
 
@@ -57,5 +58,3 @@ class Course:
     engine_waiting: list[int] = field(default_factory=list)
     steps: int = 0
     preemptions: int = 0
-    # Time after a step with newcomers in which somebody waited for whom there would have been room.
-    idle_seconds: float = 0.0

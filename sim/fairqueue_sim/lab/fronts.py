@@ -36,12 +36,12 @@ class Front(Protocol):
 
 
 class Inside:
-    """Everything goes to the engine at once, whose own order decides."""
+    """Everything goes to the engine at once, whose own order decides. `lightest` is the smallest weight of all."""
 
-    def __init__(self, order: Order, batch: ContinuousBatch, weights: dict[str, int]) -> None:
+    def __init__(self, order: Order, batch: ContinuousBatch, lightest: int) -> None:
         self._order = order
         self._batch = batch
-        self._lightest = min(weights.values(), default=1)
+        self._lightest = lightest
         self._longest_prompt = 0
         self.gap = GapSeen() if order.counters is not None else None
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from fairqueue_sim.lab.fate import Fate
 
-__all__ = ["Series", "ServiceDifference", "accumulated_gap", "jain", "service_difference"]
+__all__ = ["Series", "ServiceDifference", "jain", "service_difference"]
 
 HALF_WINDOW_SECONDS = 30.0
 DIVISIONS = 20
+# Half a window is no more than such a part of the whole.
+SHORTEST_PART = 10
 SHORTEST_DECODE_SECONDS = 1e-5
 Array = NDArray[np.float64]
 
@@ -80,8 +82,8 @@ class Series:
 
 def windows(seconds: float) -> list[tuple[float, float]]:
     """The spans over which differences are taken: a minute each, 19 of them, after a warm-up of half a minute. What
-    lasts less than ten minutes has proportionally shorter ones."""
-    half = min(HALF_WINDOW_SECONDS, seconds / DIVISIONS)
+    lasts less than five minutes has proportionally shorter ones."""
+    half = min(HALF_WINDOW_SECONDS, seconds / SHORTEST_PART)
     step = (seconds - half) / DIVISIONS
     return [(step * number, step * number + 2 * half) for number in range(1, DIVISIONS)]
 
@@ -119,9 +121,3 @@ def jain(series: Series, seconds: float) -> float | None:
         if len(served) > 1 and squares > 0:
             indices.append(float(served.sum()) ** 2 / (len(served) * squares))
     return float(np.mean(indices)) if indices else None
-
-
-def accumulated_gap(series: Series, start: float, end: float) -> float:
-    """How far apart the most and the least served tenants are, in cost units over weight, from `start` on."""
-    served = series.service(start, end)
-    return float(served.max() - served.min())

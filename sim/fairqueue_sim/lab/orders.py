@@ -36,6 +36,7 @@ class Order(Line, ABC):
     def __init__(self) -> None:
         self.queues: dict[str, deque[Generation]] = {}
         self._count = 0
+        self._given_way: set[Generation] = set()
 
     def __len__(self) -> int:
         return self._count
@@ -57,6 +58,7 @@ class Order(Line, ABC):
     def put_back(self, generation: Generation) -> None:
         queue = self.queues.setdefault(generation.client, deque())
         queue.appendleft(generation)
+        self._given_way.add(generation)
         self._count += 1
         if len(queue) == 1:
             self._joined(generation.client)
@@ -69,7 +71,12 @@ class Order(Line, ABC):
         queue = self.queues[client]
         generation = queue.popleft()
         self._count -= 1
-        self._taken(generation)
+        # Once only: who has had to give way, maybe in the middle of its prompt, was charged when it joined first.
+        if generation in self._given_way:
+            self._given_way.remove(generation)
+        else:
+            self._charge_input(generation)
+        self._taken()
         if not queue:
             del self.queues[client]
             self._left(client)
@@ -89,7 +96,8 @@ class Order(Line, ABC):
 
     def _joined(self, client: str) -> None: ...
     def _left(self, client: str) -> None: ...
-    def _taken(self, generation: Generation) -> None: ...
+    def _taken(self) -> None: ...
+    def _charge_input(self, generation: Generation) -> None: ...
 
 
 class Fcfs(Order):
@@ -155,13 +163,14 @@ class RoundRobin(Order):
     def _left(self, client: str) -> None:
         self._turns.remove(client)
 
-    def _taken(self, generation: Generation) -> None:
+    def _taken(self) -> None:
         self._turns.rotate(-1)
 
 
 class DeficitRoundRobin(Order):
     """In turn, each until what it was served has used up its quantum. Outputs are charged as they are made, so that a
-    deficit may be negative; who is in debt passes its turns, also while it wants nothing. Nobody saves credit up."""
+    deficit may be negative; who is in debt passes its turns, also while it wants nothing, until all is paid. Nobody
+    saves credit up."""
 
     def __init__(self, quantum: float, weights: Mapping[str, int]) -> None:
         super().__init__()
@@ -174,24 +183,35 @@ class DeficitRoundRobin(Order):
         turns, deficits = self._turns, self._deficits
         while deficits[turns[0]] <= 0:
             turns.rotate(-1)
-            if deficits[turns[0]] <= 0:
-                deficits[turns[0]] += self._quantum * self._weights.get(turns[0], 1)
+            client = turns[0]
+            if deficits[client] <= 0:
+                deficits[client] += self._quantum * self._weights.get(client, 1)
+            if client not in self.queues and deficits[client] >= 0:
+                self._retire(client)
+                turns.rotate(1)
         return turns[0]
 
     def _joined(self, client: str) -> None:
-        self._turns.append(client)
-        self._deficits.setdefault(client, 0.0)
+        if client not in self._deficits:
+            self._turns.append(client)
+            self._deficits[client] = 0.0
 
     def _left(self, client: str) -> None:
-        self._turns.remove(client)
-        self._deficits[client] = min(self._deficits[client], 0.0)
+        if self._deficits[client] >= 0:
+            self._retire(client)
 
-    def _taken(self, generation: Generation) -> None:
-        if not generation.generated_tokens:
-            self._deficits[generation.client] -= INPUT_COST * generation.prompt_tokens
+    def _retire(self, client: str) -> None:
+        self._turns.remove(client)
+        del self._deficits[client]
+
+    def _charge_input(self, generation: Generation) -> None:
+        self._deficits[generation.client] -= INPUT_COST * generation.prompt_tokens
 
     def over(self, step: Step) -> None:
         for generation, _ in step.tokens:
+            if generation.client not in self._deficits:
+                # It wants nothing, but what it has running makes debts.
+                self._joined(generation.client)
             self._deficits[generation.client] -= OUTPUT_COST
 
 
@@ -206,17 +226,19 @@ class VirtualTokenCounter(Order):
         self._counters: dict[str, float] = {}
         self._predicted: dict[Generation, float] = {}
         self._last_left: str | None = None
+        self._seen: dict[str, int] = {}
 
     @property
     def counters(self) -> Mapping[str, float] | None:
         return {client: self._counters[client] for client in self.queues} if self._lifts else None
 
     def _next(self) -> str:
-        # Ties: who came first, as in the artifact.
-        return min(self.queues, key=self._counters.__getitem__)
+        # Ties: who was ever seen first, as in the artifact.
+        return min(self.queues, key=lambda client: (self._counters[client], self._seen[client]))
 
     def _joined(self, client: str) -> None:
         own = self._counters.setdefault(client, 0.0)
+        self._seen.setdefault(client, len(self._seen))
         if not self._lifts:
             return
         others = [self._counters[other] for other in self.queues if other != client]
@@ -229,9 +251,7 @@ class VirtualTokenCounter(Order):
     def _left(self, client: str) -> None:
         self._last_left = client
 
-    def _taken(self, generation: Generation) -> None:
-        if generation.generated_tokens:
-            return
+    def _charge_input(self, generation: Generation) -> None:
         cost: float = INPUT_COST * generation.prompt_tokens
         if self._predict is not None:
             self._predicted[generation] = predicted = self._predict(generation)

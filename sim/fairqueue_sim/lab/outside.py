@@ -99,7 +99,7 @@ class Outside:
             tenant.leaf(self._dispatcher.scheduler, identity or arrival.user),
             prompt_tokens=arrival.prompt_tokens,
             max_output_tokens=longest_output(
-                self._dispatcher.capacity.context_tokens, arrival.prompt_tokens, arrival.max_tokens
+                self._dispatcher.capacity.context_tokens, arrival.prompt_tokens, arrival.allowed_tokens
             ),
         )
         flight = _Flight(job, fate, generation, self._send)
@@ -156,12 +156,14 @@ class Outside:
         self._dispatcher.pump()
 
     def _identify(self, fate: Fate) -> tuple[Tenant | None, str | None]:
-        """A trace's tenant that the policy does not name is somebody whom it does not know."""
-        tenant = self._by_name.get(fate.arrival.tenant)
-        if tenant is not None and tenant.name != ANONYMOUS:
+        """A trace's tenant that the policy does not name is somebody whom it does not know. Of `anonymous` the trace's
+        user is who it was."""
+        arrival = fate.arrival
+        tenant = self._by_name.get(arrival.tenant)
+        if tenant is not None and (tenant.name != ANONYMOUS or self._document.anonymous is None):
             return tenant, None
         if self._document.identity.on_unidentified == "Anonymous" and ANONYMOUS in self._by_name:
-            return self._by_name[ANONYMOUS], fate.arrival.tenant
+            return self._by_name[ANONYMOUS], arrival.user if arrival.tenant == ANONYMOUS else arrival.tenant
         return None, None
 
     def _send(self, flight: _Flight) -> None:

@@ -56,7 +56,8 @@ class ServiceDifferenceResult(Struct, frozen=True):
 
 
 class GapResult(Struct, frozen=True):
-    """The largest distance of counters that are promised to stay together, the bound then, how often it was more."""
+    """The distance of counters that are promised to stay together where it was closest to its bound, the bound then,
+    and how often it was more."""
 
     max: float
     bound: float

@@ -72,7 +72,7 @@ class _Simulation:
                 on_progress(self._ended)
         self._course.gap = front.gap
         self._course.preemptions = self._batch.preemptions
-        on_progress(self._ended)
+        on_progress(len(fates))
         return self._course
 
     def _arrive(self, fate: Fate) -> None:
@@ -81,7 +81,7 @@ class _Simulation:
             number=next(self._numbers),
             prompt_tokens=arrival.prompt_tokens,
             # Of embeddings and the like the prompt is only read.
-            max_new_tokens=arrival.max_tokens if arrival.output_tokens else 0,
+            max_new_tokens=arrival.allowed_tokens if arrival.output_tokens else 0,
             end_at=arrival.output_tokens or None,
             client=arrival.tenant,
         )

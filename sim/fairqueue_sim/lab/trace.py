@@ -3,13 +3,15 @@
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from fairqueue_proxy.trace_columns import COLUMNS, OPTIONAL, REQUIRED
 
 COMPLETED = "completed"
+MOST_SECONDS = 1_000_000_000
+"""Thirty years; a date in seconds is more."""
 
 __all__ = ["Arrival", "TraceError", "read_trace", "write_trace"]
 
@@ -35,6 +37,11 @@ class Arrival:
     outcome: str | None = None
 
     @property
+    def allowed_tokens(self) -> int | None:
+        """`max_tokens`, but no less than what it really makes: some engines make more than they are asked for."""
+        return None if self.max_tokens is None else max(self.max_tokens, self.output_tokens)
+
+    @property
     def service(self) -> int:
         """Its cost with the paper's weights, 1 for a prompt token and 2 for an output token."""
         return self.prompt_tokens + 2 * self.output_tokens
@@ -44,7 +51,8 @@ def read_trace(path: Path) -> list[Arrival]:
     """All requests of a trace file; raises TraceError.
 
     One that was not completed and has made no output would have made some: it is given the mean output of its tenant's
-    (else of all) other requests. One that was completed without any made none, as embeddings do.
+    (else of all) other requests, at most its `max_tokens`. One that was completed without any made none, as
+    embeddings do.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -118,7 +126,9 @@ def _seconds(place: str, text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    if seconds > MOST_SECONDS:
+        raise TraceError(f"{place}: arrival_seconds must be at most {MOST_SECONDS}: count from the first request on")
+    if not seconds >= 0:
         raise TraceError(f"{place}: arrival_seconds must be a number of seconds, 0 or more, not {text!r}")
     return seconds
 
@@ -135,22 +145,15 @@ def _with_outputs(arrivals: Sequence[Arrival], path: Path) -> list[Arrival]:
     for arrival in arrivals:
         if arrival.output_tokens:
             made.setdefault(arrival.tenant, []).append(arrival.output_tokens)
-    if not made:
-        raise TraceError(f"{path}: no request has output_tokens: lengths of outputs are needed")
     everybody = [tokens for outputs in made.values() for tokens in outputs]
     filled = []
     for arrival in arrivals:
         if not arrival.output_tokens and arrival.outcome != COMPLETED:
             outputs = made.get(arrival.tenant, everybody)
-            arrival = Arrival(
-                arrival.seconds,
-                arrival.tenant,
-                arrival.prompt_tokens,
-                max(round(sum(outputs) / len(outputs)), 1),
-                arrival.max_tokens,
-                arrival.user,
-                arrival.cached_tokens,
-                arrival.outcome,
-            )
+            if not outputs:
+                raise TraceError(f"{path}: no request has output_tokens: lengths of outputs are needed")
+            mean = max(round(sum(outputs) / len(outputs)), 1)
+            most = mean if arrival.max_tokens is None else arrival.max_tokens
+            arrival = replace(arrival, output_tokens=min(mean, most))
         filled.append(arrival)
     return filled

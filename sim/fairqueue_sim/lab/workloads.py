@@ -44,9 +44,11 @@ class Workload:
         return sorted({arrival.tenant for arrival in self.arrivals}, key=_natural)
 
 
-def _natural(name: str) -> tuple[str, int, str]:
+def _natural(name: str) -> tuple[str, int, str, str]:
     head = name.rstrip("0123456789")
-    return head, int(name[len(head) :] or 0), name
+    # Not as a number: Python refuses those of thousands of digits.
+    number = name[len(head) :].lstrip("0")
+    return head, len(number), number, name
 
 
 def _paper(seconds: float, tenant: int, lengths: tuple[int, int]) -> Arrival:
