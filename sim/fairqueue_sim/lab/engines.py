@@ -1,6 +1,6 @@
 """Which engine a simulation runs: a machine (`profiles.toml`) with one of the known rules of batching."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from fairqueue_proxy.capacity import EngineReport
@@ -8,7 +8,7 @@ from fairqueue_sim.batching import ContinuousBatch, Line
 from fairqueue_sim.engine import EngineSettings
 from fairqueue_sim.generation import BatchLimits
 from fairqueue_sim.profiles import ModelProfile
-from fairqueue_sim.scheduling_rules import LIGHTLLM_RULES, SGLANG_RULES, TGI_RULES, VLLM_RULES
+from fairqueue_sim.scheduling_rules import LIGHTLLM_RULES, SGLANG_RULES, VLLM_RULES
 
 __all__ = ["LabEngine", "RulesName", "UnknownRulesError", "rules_named"]
 
@@ -60,7 +60,7 @@ class LabEngine:
             return settings.limits().in_blocks(VLLM_RULES, VLLM_SLOTS)
         if self.rules == "sglang":
             return settings.limits().in_blocks(SGLANG_RULES, SGLANG_SLOTS)
-        return replace(settings.limits(), rules=TGI_RULES)
+        return settings.limits()
 
     def report(self) -> EngineReport:
         """What an engine of this kind tells of itself."""

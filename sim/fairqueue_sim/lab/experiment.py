@@ -19,7 +19,6 @@ from fairqueue_sim.lab.result import (
     GapResult,
     LightTenants,
     RunResult,
-    ServiceDifferenceResult,
     TenantResult,
     percentile,
     ttft_of,
@@ -106,14 +105,11 @@ def summarise(
         of[fate.arrival.tenant].append(fate)
     completed = [fate for fate in course.fates if fate.ended_at is not None]
     tokens = sum(fate.arrival.prompt_tokens + fate.arrival.output_tokens for fate in completed)
-    difference = service_difference(series, seconds) if completed else None
     gap, waiting = course.gap, sorted(course.engine_waiting)
     return RunResult(
         scheduler=scheduler,
         throughput_tokens_per_second=tokens / course.ended_at if course.ended_at else 0.0,
-        service_difference=ServiceDifferenceResult(difference.max, difference.avg, difference.var)
-        if difference is not None
-        else None,
+        service_difference=service_difference(series, seconds) if completed else None,
         jain_index=jain(series, seconds) if completed else None,
         gap=GapResult(gap.largest, gap.bound, gap.violations) if gap is not None else None,
         engine_waiting=EngineWaiting(percentile(waiting, 0.5), percentile(waiting, 0.95), waiting[-1])

@@ -6,14 +6,14 @@ between those who are backlogged.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairqueue_sim.lab.fate import Fate
+from fairqueue_sim.lab.result import ServiceDifferenceResult
 
-__all__ = ["Series", "ServiceDifference", "jain", "service_difference"]
+__all__ = ["Series", "jain", "service_difference"]
 
 HALF_WINDOW_SECONDS = 30.0
 DIVISIONS = 20
@@ -88,16 +88,7 @@ def windows(seconds: float) -> list[tuple[float, float]]:
     return [(step * number, step * number + 2 * half) for number in range(1, DIVISIONS)]
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceDifference:
-    """Of the paper's D over the windows, in cost units per second."""
-
-    max: float
-    avg: float
-    var: float
-
-
-def service_difference(series: Series, seconds: float) -> ServiceDifference:
+def service_difference(series: Series, seconds: float) -> ServiceDifferenceResult:
     """How much less than the best served each tenant got, as far as it wanted more: summed over tenants (section 5.1).
 
     It does not see demand that was refused.
@@ -108,7 +99,7 @@ def service_difference(series: Series, seconds: float) -> ServiceDifference:
         wanted = series.demand(start, end) / (end - start)
         differences.append(float(np.minimum(served.max(initial=0.0) - served, np.abs(wanted - served)).sum()))
     values = np.array(differences)
-    return ServiceDifference(float(values.max()), float(values.mean()), float(values.var()))
+    return ServiceDifferenceResult(float(values.max()), float(values.mean()), float(values.var()))
 
 
 def jain(series: Series, seconds: float) -> float | None:
