@@ -5,20 +5,19 @@ the engine refuses connections, or it has just refused a request for want of roo
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
 from fairqueue_proxy.dispatcher import Dispatcher
-from fairqueue_proxy.engine_reports import REPORTS, ReportPaths, read_limits
+from fairqueue_proxy.engine_inquiry import STALE_SECONDS, Inquiry
+from fairqueue_proxy.look_rate import LookRate
 from fairqueue_proxy.outcome import Outcome
-from fairqueue_proxy.upstream import Upstream, UpstreamError
+from fairqueue_proxy.upstream import EngineUnreachable, Upstream, UpstreamError
 
 UNAVAILABLE_SECONDS = 5.0
 PROBE_SECONDS = 0.25
-WATCH_SECONDS = 1.0
-LIMITS_SECONDS = 30.0
-ANSWER_SECONDS = 5.0
+UNHEALTHY_SECONDS = 1.0
+NOTICE_SECONDS = 0.25
 OVERLOAD_PAUSE_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
@@ -28,35 +27,44 @@ class EngineWatch:
     """The engine's state as far as it is known."""
 
     def __init__(self, kind: str, upstream: Upstream, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
-        self._kind = kind
-        self._headers: list[tuple[str, str]] = []
-        self._interval_seconds = 0.0
         self._upstream = upstream
         self._dispatcher = dispatcher
         self._clock = clock
+        self._inquiry = Inquiry(kind, upstream, dispatcher, clock)
+        self._rate = LookRate()
         self._down_since: float | None = None
+        # It has refused connections, and none has been made since.
+        self._gone = False
         self._probe: asyncio.Task[None] | None = None
         self._overloaded = 0
-        self._limits_at: float | None = None
         self.healthy = False
-        self.waiting: float | None = None
-        self.running: float | None = None
-        self.scraped_at: float | None = None
-
-    @property
-    def _paths(self) -> ReportPaths:
-        return REPORTS[self._kind]
 
     def engine_is(self, kind: str, api_key: str | None, interval_seconds: float = 0.0) -> None:
         """What the policy says of the engine, and the shortest time between two looks at it."""
-        self._kind = kind
-        self._interval_seconds = interval_seconds
-        self._headers = [("Authorization", f"Bearer {api_key}")] if api_key is not None else []
+        self._rate.shortest_seconds = interval_seconds
+        self._inquiry.engine_is(kind, [("Authorization", f"Bearer {api_key}")] if api_key is not None else [])
 
     @property
     def interval_seconds(self) -> float:
-        """Between two looks at the engine."""
-        return max(WATCH_SECONDS, self._interval_seconds)
+        """Between two looks at the engine, as things are now. Of one that is not healthy only the health is asked."""
+        if not self.healthy:
+            return max(UNHEALTHY_SECONDS, self._rate.shortest_seconds)
+        return self._rate.pause_seconds(busy=self._busy)
+
+    @property
+    def waiting(self) -> float | None:
+        """Requests that wait in the engine, as it said not long ago."""
+        return self._inquiry.reading(self._stale_seconds).waiting
+
+    @property
+    def running(self) -> float | None:
+        """Requests that run in the engine, as it said not long ago."""
+        return self._inquiry.reading(self._stale_seconds).running
+
+    @property
+    def scraped_at(self) -> float | None:
+        """When it said so."""
+        return self._inquiry.scraped_at
 
     @property
     def unavailable(self) -> bool:
@@ -68,6 +76,7 @@ class EngineWatch:
         if self._down_since is None:
             self._down_since = self._clock()
             self.healthy = False
+            self._gone = True
             log.warning("engine refuses connections")
             self._set_paused()
             self._probe = asyncio.get_running_loop().create_task(self._wait_until_reachable())
@@ -87,49 +96,48 @@ class EngineWatch:
                 except Exception:
                     # Whatever an engine says must not end the watch.
                     log.exception("looking at the engine failed")
-                await asyncio.sleep(self.interval_seconds)
+                await self._until_next_look()
         finally:
             if self._probe is not None:
                 self._probe.cancel()
 
     async def look(self) -> None:
         """Asks the engine once for its health, its limits when they are due, and its gauges."""
+        asked_before = self._inquiry.asked_seconds
         try:
-            status, _ = await self._ask(self._paths.health)
-        except (UpstreamError, OSError):
+            was_healthy, self.healthy = self.healthy, await self._inquiry.healthy()
+        except (UpstreamError, OSError) as error:
             # It may be busy rather than dead: requests will tell.
             self.healthy = False
+            self._gone = self._gone or _refused(error)
             return
-        was_healthy, self.healthy = self.healthy, status == 200
+        self._found()
         if self.healthy:
-            # An engine without a report, or with a broken one, is none the worse for it.
-            with contextlib.suppress(UpstreamError, OSError):
-                await self._read_limits(again=not was_healthy)
-            with contextlib.suppress(UpstreamError, OSError):
-                await self._read_gauges()
+            await self._inquiry.ask(anew=not was_healthy)
+            self._rate.answered(self._inquiry.asked_seconds - asked_before)
 
-    async def _ask(self, path: str) -> tuple[int, bytes]:
-        return await self._upstream.get(path, timeout_seconds=ANSWER_SECONDS, headers=self._headers)
+    async def _until_next_look(self) -> None:
+        looked_at = self._clock()
+        while True:
+            await asyncio.sleep(min(self.interval_seconds, NOTICE_SECONDS))
+            # The interval is another one as soon as there is work.
+            if self._clock() - looked_at >= self.interval_seconds:
+                return
 
-    async def _read_limits(self, *, again: bool) -> None:
-        now = self._clock()
-        due = self._limits_at is None or now - self._limits_at >= LIMITS_SECONDS
-        if self._paths.limits is None or not (again or due):
-            return
-        status, body = await self._ask(self._paths.limits)
-        self._limits_at = now
-        if status == 200:
-            self._dispatcher.capacity.report(read_limits(self._kind, body))
-            self._dispatcher.pump()
+    @property
+    def _busy(self) -> bool:
+        dispatcher = self._dispatcher
+        return bool(dispatcher.in_flight or dispatcher.backlog.waits or dispatcher.observed)
 
-    async def _read_gauges(self) -> None:
-        if self._paths.waiting_gauge is None:
-            return
-        status, body = await self._ask("/metrics")
-        if status == 200:
-            self.waiting = self._paths.gauge(self._paths.waiting_gauge, body)
-            self.running = self._paths.gauge(self._paths.running_gauge, body)
-            self.scraped_at = self._clock()
+    @property
+    def _stale_seconds(self) -> float:
+        return max(STALE_SECONDS, 2 * self.interval_seconds)
+
+    def _found(self) -> None:
+        """The engine has been reached."""
+        if self._gone:
+            self._gone = False
+            self._inquiry.restarted()
 
     async def _wait_until_reachable(self) -> None:
         while not await self._reachable():
@@ -139,6 +147,7 @@ class EngineWatch:
                 )
             await asyncio.sleep(PROBE_SECONDS)
         log.warning("engine accepts connections again")
+        self._found()
         self._down_since = None
         self._set_paused()
 
@@ -157,3 +166,8 @@ class EngineWatch:
     def _set_paused(self) -> None:
         self._dispatcher.capacity.paused = self._down_since is not None or self._overloaded > 0
         self._dispatcher.pump()
+
+
+def _refused(error: Exception) -> bool:
+    """Not just too slow."""
+    return isinstance(error, EngineUnreachable) and not isinstance(error.__cause__, TimeoutError)

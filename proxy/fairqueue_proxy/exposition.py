@@ -244,7 +244,12 @@ class Exposition:
             yield from _family(name, "gauge", text, [("", value)] if value is not None else [])
         if watch.scraped_at is not None:
             age = self.runtime.clock() - watch.scraped_at
-            yield from _family("engine_scrape_age_seconds", "gauge", "Age of these two.", [("", age)])
+            yield from _family(
+                "engine_scrape_age_seconds",
+                "gauge",
+                "Time since these two were read; they are left out when it is long.",
+                [("", age)],
+            )
         if in_force is not None:
             document = in_force.document
             yield from _family(

@@ -1,12 +1,13 @@
 """The watch over the engine goes on whatever the engine says, and tells all who wait what became of it."""
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Iterable
 
 import pytest
 
-from fairqueue_proxy import engine_watch
+from fairqueue_proxy import engine_watch, look_rate
 from fairqueue_proxy.engine_watch import EngineWatch
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.upstream import EngineUnreachable, Upstream
@@ -43,8 +44,9 @@ class ToldUpstream(Upstream):
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_watch, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(engine_watch, "UNHEALTHY_SECONDS", 0)
     monkeypatch.setattr(engine_watch, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(look_rate, "IDLE_SECONDS", 0)
 
 
 async def test_an_exception_that_nobody_has_thought_of_does_not_end_the_watch(
@@ -118,10 +120,57 @@ async def test_an_exception_that_nobody_has_thought_of_does_not_end_the_search_f
     desk.finish(waiting)
 
 
-def test_the_engine_is_never_looked_at_more_often_than_the_policys_scrape_interval() -> None:
+async def test_the_engine_is_never_looked_at_more_often_than_the_policys_scrape_interval() -> None:
     """`backpressure.scrapeInterval`: the shortest time between two looks."""
     desk = Desk("alice")
     watch = EngineWatch("TGI", ToldUpstream([]), desk.dispatcher, desk.clock)
-    assert watch.interval_seconds == engine_watch.WATCH_SECONDS
-    watch.engine_is("TGI", None, 30.0)
-    assert watch.interval_seconds == 30.0
+    job = desk.submit("alice")
+    for interval_seconds in (0.05, 0.5, 30.0, 60.0):
+        watch.engine_is("TGI", None, interval_seconds)
+        for watch.healthy in (False, True):
+            assert watch.interval_seconds == interval_seconds
+    desk.finish(job)
+
+
+async def test_work_that_begins_brings_the_next_look_forward(until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look_rate, "IDLE_SECONDS", 100.0)
+    monkeypatch.setattr(engine_watch, "NOTICE_SECONDS", 0.001)
+    desk = Desk("alice")
+    upstream = ToldUpstream([])
+    watch = EngineWatch("OpenAI", upstream, desk.dispatcher, desk.clock)
+    watch.engine_is("OpenAI", None, 0.5)
+    watching = asyncio.create_task(watch.run())
+    await until(lambda: len(upstream.asked) == 1)
+    desk.clock.now_seconds += 5
+    await asyncio.sleep(0.02)
+    assert len(upstream.asked) == 1
+    job = desk.submit("alice")
+    await until(lambda: len(upstream.asked) == 2)
+    desk.finish(job)
+    watching.cancel()
+
+
+async def test_however_long_an_engine_takes_to_answer_that_is_a_hundredth_of_its_time() -> None:
+    desk = Desk("alice")
+    answers = random.Random(7)
+    took: list[float] = []
+
+    class SlowUpstream(ToldUpstream):
+        async def get(
+            self, path: str, *, timeout_seconds: float, headers: Iterable[tuple[str, str]] = ()
+        ) -> tuple[int, bytes]:
+            took.append(answers.choice([0.001, 0.02, 0.1]))
+            desk.clock.now_seconds += took[-1]
+            return await super().get(path, timeout_seconds=timeout_seconds, headers=headers)
+
+    watch = EngineWatch("TGI", SlowUpstream([]), desk.dispatcher, desk.clock)
+    watch.engine_is("TGI", None, 0.05)
+    job = desk.submit("alice")
+    started = desk.clock.now_seconds
+    for _ in range(500):
+        await watch.look()
+        desk.clock.now_seconds += watch.interval_seconds
+    share = sum(took) / (desk.clock.now_seconds - started)
+    # As much as it may be, too: it is looked at as often as it can bear.
+    assert 0.009 < share <= 0.0101
+    desk.finish(job)

@@ -252,7 +252,7 @@ async def test_a_free_route_can_only_be_read(start_proxy: StartProxy, scripted: 
         pytest.param(
             "LlamaCpp",
             {"total_slots": 4, "default_generation_settings": {"n_ctx": 2048, "params": {}}},
-            EngineReport(batch_limit=4, context_tokens=2048),
+            EngineReport(batch_limit=4, kv_tokens=8192, context_tokens=2048),
             id="llama.cpp",
         ),
         pytest.param("LlamaCpp", {"total_slots": 4}, EngineReport(batch_limit=4), id="llama.cpp, in part"),
@@ -271,6 +271,8 @@ def test_limits_that_are_no_json_are_none(body: bytes) -> None:
 
 
 TGI = REPORTS["TGI"]
+assert TGI.metrics is not None
+GAUGES = TGI.metrics
 
 
 @pytest.mark.parametrize(
@@ -287,12 +289,12 @@ TGI = REPORTS["TGI"]
     ],
 )
 def test_a_gauge_is_summed_over_its_series(text: bytes, value: float | None) -> None:
-    assert TGI.gauge("tgi_queue_size", text) == value
+    assert GAUGES.gauge("tgi_queue_size", text) == value
 
 
 def test_an_engine_without_the_gauge_has_none_and_its_text_stays_as_it_is() -> None:
     openai = REPORTS["OpenAI"]
-    assert openai.gauge(openai.waiting_gauge, b"x 1\n") is None
+    assert openai.metrics is None
     assert openai.with_our_queue(b"x 1\n", 5) == b"x 1\n"
 
 
@@ -305,7 +307,7 @@ def test_a_gauge_that_holds_no_number_is_left_as_it_is(value: bytes) -> None:
 def test_of_several_series_one_gets_our_queue_and_times_stay() -> None:
     text = b'tgi_queue_size{a="1"} 2 1732345678000\ntgi_queue_size{a="2"} 3\n'
     assert TGI.with_our_queue(text, 4) == text.replace(b"} 2 ", b"} 6 ")
-    assert TGI.gauge("tgi_queue_size", TGI.with_our_queue(text, 4)) == 9
+    assert GAUGES.gauge("tgi_queue_size", TGI.with_our_queue(text, 4)) == 9
 
 
 def test_all_digits_of_a_gauge_stay() -> None:
@@ -322,6 +324,6 @@ def test_what_a_real_router_says_of_the_sequences_that_it_takes_is_read() -> Non
 def test_in_what_a_real_router_says_nothing_but_the_gauge_changes() -> None:
     case = json.loads((DATA / "tgi" / "10-metrics-busy.json").read_text())
     text = "".join(part for _, part in case["response"]["chunks"]).encode()
-    assert (TGI.gauge(TGI.waiting_gauge, text), TGI.gauge(TGI.running_gauge, text)) == (2, 3)
+    assert (GAUGES.read(text).waiting, GAUGES.read(text).running) == (2, 3)
     assert TGI.with_our_queue(text, 0) == text
     assert TGI.with_our_queue(text, 40) == text.replace(b"\ntgi_queue_size 2\n", b"\ntgi_queue_size 42\n")
