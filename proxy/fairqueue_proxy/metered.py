@@ -141,13 +141,14 @@ class MeteredRequest:
                 Outcome.TOO_LARGE, f"the prompt has more tokens than the {context} the engine holds", status=422
             )
         if prompt is None:
-            prompt = dispatcher.sizes.estimate(call.api, call.prompt_bytes, call.media_parts)
+            prompt = dispatcher.sizes.estimate(call.api, call.prompt_bytes, call.media_parts, model=call.model)
         job.request = Request(
             job.tenant.leaf(dispatcher.scheduler, job.identity or call.user),
             prompt_tokens=prompt,
             prompt_exact=call.prompt_tokens is not None,
             max_output_tokens=longest_output(context, prompt // sequences, call.max_tokens) * sequences,
             sequences=sequences,
+            streamed=call.stream,
         )
 
     async def _admission(self) -> None:
@@ -207,8 +208,15 @@ class MeteredRequest:
         if verdict in (Verdict.OVERLOADED, Verdict.UNREACHABLE):
             job.engine_side = None
             job.refusals_by_engine += verdict is Verdict.OVERLOADED
-            (runtime.watch.overloaded if verdict is Verdict.OVERLOADED else runtime.watch.unreachable)()
-            relay.put_back()
+            if verdict is Verdict.OVERLOADED:
+                runtime.watch.overloaded()
+                relay.put_back()
+                if job.refusals_by_engine == 1:
+                    # More of them may be the request's own doing.
+                    runtime.dispatcher.engine_refused()
+            else:
+                runtime.watch.unreachable()
+                relay.put_back()
             return None
         if verdict is Verdict.LOST:
             raise Refused(Outcome.ENGINE_ERROR, "the engine broke the connection before it answered")

@@ -1,15 +1,20 @@
 """Prompt sizes before the engine has counted them: text bytes over a learned ratio of bytes per token, and a learned
 constant for each image or audio part.
 
-Pure. Learned for each route's shape from the engine's own counts; a request's charge is always corrected to the
-engine's count at the end, so an error here costs order, never exactness.
+Pure. Learned from the engine's own counts, for each route's shape and the models asked for there, which may have
+tokenizers and templates of their own; a request's charge is always corrected to the engine's count at the end, so an
+error here costs order, never exactness.
 """
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 FIRST_BYTES_PER_TOKEN = 4.0
 FIRST_TOKENS_PER_PART = 500.0
 FADE = 0.98
+# Clients write what they like as the name of a model.
+MOST_MODELS = 256
 LONGEST_OUTPUT_TOKENS = 1_000_000
 UNKNOWN_CONTEXT_TOKENS = 4096
 
@@ -32,34 +37,71 @@ class _Learned:
     parts: float = 0.0
     part_tokens: float = 0.0
 
+    @property
+    def tokens_per_byte(self) -> float | None:
+        """None before any text was learned."""
+        return self.text_tokens / self.text_bytes if self.text_tokens else None
+
+    @property
+    def tokens_per_part(self) -> float | None:
+        """None before any image or audio part was learned."""
+        return self.part_tokens / self.parts if self.parts else None
+
+    def learn_text(self, text_bytes: int, tokens: int) -> None:
+        self.text_bytes = self.text_bytes * FADE + text_bytes
+        self.text_tokens = self.text_tokens * FADE + tokens
+
+    def learn_parts(self, parts: int, tokens: float) -> None:
+        self.parts = self.parts * FADE + parts
+        self.part_tokens = self.part_tokens * FADE + tokens
+
 
 class PromptSizes:
-    """What is known of prompt sizes, by key (the shape of the route)."""
+    """What is known of prompt sizes, by key (the shape of the route) and model.
+
+    What was learned of a model on its route comes first, then what was learned on the route, then a first guess. Only
+    the `MOST_MODELS` models used last are remembered.
+    """
 
     def __init__(self) -> None:
-        self._learned: dict[object, _Learned] = {}
+        self._routes: dict[object, _Learned] = {}
+        self._models: OrderedDict[tuple[object, str], _Learned] = OrderedDict()
 
-    def estimate(self, key: object, text_bytes: int, media_parts: int = 0) -> int:
+    def estimate(self, key: object, text_bytes: int, media_parts: int = 0, *, model: str = "") -> int:
         """Tokens of a prompt with this many bytes of text and this many images and audio parts, at least 1."""
-        learned = self._learned.get(key, _Learned())
-        tokens = self._text_tokens(learned, text_bytes)
+        known = self._known(key, model)
+        tokens = _text_tokens(known, text_bytes)
         if media_parts:
-            tokens += media_parts * (learned.part_tokens / learned.parts if learned.parts else FIRST_TOKENS_PER_PART)
+            tokens += media_parts * _first((it.tokens_per_part for it in known), FIRST_TOKENS_PER_PART)
         return max(1, round(tokens))
 
-    def learn(self, key: object, text_bytes: int, tokens: int, media_parts: int = 0) -> None:
+    def learn(self, key: object, text_bytes: int, tokens: int, media_parts: int = 0, *, model: str = "") -> None:
         """The engine counted `tokens` in such a prompt."""
-        learned = self._learned.setdefault(key, _Learned())
+        self._routes.setdefault(key, _Learned())
+        if model:
+            self._models.setdefault((key, model), _Learned())
+            if len(self._models) > MOST_MODELS:
+                self._models.popitem(last=False)
+        known = self._known(key, model)
         if media_parts:
-            rest = max(tokens - self._text_tokens(learned, text_bytes), 0.0)
-            learned.parts = learned.parts * FADE + media_parts
-            learned.part_tokens = learned.part_tokens * FADE + rest
+            rest = max(tokens - _text_tokens(known, text_bytes), 0.0)
+            for learned in known:
+                learned.learn_parts(media_parts, rest)
         elif text_bytes > 0 and tokens > 0:
-            learned.text_bytes = learned.text_bytes * FADE + text_bytes
-            learned.text_tokens = learned.text_tokens * FADE + tokens
+            for learned in known:
+                learned.learn_text(text_bytes, tokens)
 
-    @staticmethod
-    def _text_tokens(learned: _Learned, text_bytes: int) -> float:
-        if not learned.text_tokens:
-            return text_bytes / FIRST_BYTES_PER_TOKEN
-        return text_bytes * learned.text_tokens / learned.text_bytes
+    def _known(self, key: object, model: str) -> list[_Learned]:
+        """What to ask, the nearest first."""
+        of_model = self._models.get((key, model))
+        if of_model is not None:
+            self._models.move_to_end((key, model))
+        return [it for it in (of_model, self._routes.get(key)) if it is not None]
+
+
+def _text_tokens(known: list[_Learned], text_bytes: int) -> float:
+    return text_bytes * _first((it.tokens_per_byte for it in known), 1 / FIRST_BYTES_PER_TOKEN)
+
+
+def _first(learned: Iterable[float | None], otherwise: float) -> float:
+    return next((value for value in learned if value is not None), otherwise)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.parsing import parse
-from fairqueue_proxy.engines.fields import MAX_COPIES, MAX_TOKENS
+from examples import at_most
+from fairqueue_proxy.engines.fields import MAX_COPIES, MAX_MODEL_BYTES, MAX_TOKENS
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5000}}
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -238,6 +239,7 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("kind", "path"), ROUTES)
+@at_most(8)
 @given(body=st.dictionaries(names, values, max_size=5))
 def test_no_body_of_any_types_raises_or_has_an_absurd_size(kind: str, path: str, body: dict[str, Any]) -> None:
     call = parse(kind, path, body)
@@ -249,3 +251,23 @@ def test_no_body_of_any_types_raises_or_has_an_absurd_size(kind: str, path: str,
     received = json.loads(call.body)
     for name in body.keys() - {"parameters", "stream_options", "timings_per_token", "response_fields"}:
         assert received[name] == body[name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "body", "model"),
+    [
+        pytest.param("OpenAI", "/v1/chat/completions", {"model": "small"}, "small", id="chat"),
+        pytest.param("OpenAI", "/v1/embeddings", {"model": "small", "input": "x"}, "small", id="embeddings"),
+        pytest.param("OpenAI", "/v1/messages", {"model": "small", "messages": []}, "small", id="messages"),
+        pytest.param(
+            "OpenAI", "/v1/responses", {"model": "small", "input": "x", "store": False}, "small", id="responses"
+        ),
+        pytest.param("OpenAI", "/v1/anything", {"model": "small"}, "small", id="a route that nobody knows"),
+        pytest.param("VLLM", "/v1/completions", {"model": "small"}, "small", id="vLLM"),
+        pytest.param("TGI", "/generate", {"inputs": "x"}, "", id="none"),
+        pytest.param("TGI", "/v1/chat/completions", {"model": 7}, "", id="no name"),
+        pytest.param("TGI", "/v1/chat/completions", {"model": "x" * MAX_MODEL_BYTES}, "", id="absurdly long"),
+    ],
+)
+def test_the_model_is_what_the_body_names(kind: str, path: str, body: dict[str, Any], model: str) -> None:
+    assert parse(kind, path, body).model == model

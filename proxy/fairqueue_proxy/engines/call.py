@@ -85,6 +85,9 @@ class Call:
     media_parts: int = 0
     """Images, audio and the like among the messages, whose bytes are not in `prompt_bytes`; once per sequence."""
 
+    model: str = ""
+    """The model that the body names; empty where it names none."""
+
     user: str | None = None
     """Whom of its own users the client names; splits only the tenant's own share."""
 

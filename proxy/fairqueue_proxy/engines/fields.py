@@ -23,6 +23,9 @@ MAX_TOKENS: Final = 1 << 24
 MAX_COPIES: Final = 1024
 """Above every number of samples that an engine makes of one prompt."""
 
+MAX_MODEL_BYTES: Final = 512
+"""Above every name of a model; a longer one reads as none."""
+
 MAX_VALUES: Final = 50_000
 """Strings (each counted twice), lists and objects in a body. Each costs the proxy a moment in which nothing else runs:
 a body of millions of them is an attack, not a prompt."""
@@ -168,6 +171,12 @@ def text(raw: Raw | None) -> str | None:
         return _text.decode(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def model_name(fields: Fields) -> str:
+    """The model that is asked for; empty if there is none, or nothing that reads as a name."""
+    raw = fields.get("model")
+    return "" if raw is None or len(raw) > MAX_MODEL_BYTES else text(raw) or ""
 
 
 def number(raw: Raw | None, *, lax: bool = False) -> float | None:

@@ -11,7 +11,16 @@ from fairqueue_proxy.engines.call import Access, Api, BadBody, Call, Route
 from fairqueue_proxy.engines.conversations import size_of_chat
 from fairqueue_proxy.engines.embeddings_body import parse_embeddings
 from fairqueue_proxy.engines.engine import STRIPPED_HEADERS, ListedRoutes, RouteTable
-from fairqueue_proxy.engines.fields import Fields, copies, decode_body, encode, is_lax_true, is_null, output_limit
+from fairqueue_proxy.engines.fields import (
+    Fields,
+    copies,
+    decode_body,
+    encode,
+    is_lax_true,
+    is_null,
+    model_name,
+    output_limit,
+)
 from fairqueue_proxy.engines.messages_body import parse_messages
 from fairqueue_proxy.engines.prompts import size_of_prompt
 from fairqueue_proxy.engines.responses_body import parse_responses
@@ -141,6 +150,7 @@ def _parse_other(body: bytes) -> Call:
         sequences=copies([fields.get("n")], lax=True),
         max_tokens=max((limit for limit in limits if limit is not None), default=None),
         make_meter=OtherMeter,
+        model=model_name(fields),
     )
 
 

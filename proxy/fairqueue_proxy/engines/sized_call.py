@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fairqueue_proxy.engines.call import Api, Call
 from fairqueue_proxy.engines.client_user import user_of
-from fairqueue_proxy.engines.fields import Fields, encode
+from fairqueue_proxy.engines.fields import Fields, encode, model_name
 from fairqueue_proxy.engines.prompts import PromptSize
 from fairqueue_proxy.metering.meter import Meter
 
@@ -31,5 +31,6 @@ def sized_call(
         max_tokens=max_tokens,
         make_meter=make_meter,
         media_parts=size.media_parts * samples,
+        model=model_name(fields),
         user=user_of(fields) if user is None else user,
     )
