@@ -1,7 +1,7 @@
 """The demo's engine: the HTTP server of llama.cpp with SmolLM2-135M-Instruct, on one thread of the CPU.
 
-A program of its own (`python -m fairqueue_cli.demo_engine --port N`), so that it shares neither a process nor a lock
-with those who measure it. It serves until it is told to end by a signal.
+A program of its own (`python -m fairqueue_cli.demo_engine --port N [--slots N]`), so that it shares neither a process
+nor a lock with those who measure it. It serves until it is told to end by a signal.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def find_model() -> Path | None:
     return next((file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-def serve(model: Path, port: int) -> None:
+def serve(model: Path, port: int, slots: int = SLOTS) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -33,8 +33,8 @@ def serve(model: Path, port: int) -> None:
     params.model_alias = {MODEL_NAME}
     params.hostnames = ["127.0.0.1"]
     params.port = port
-    params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * CONTEXT_PER_SLOT_TOKENS
+    params.n_parallel = slots
+    params.n_ctx = slots * CONTEXT_PER_SLOT_TOKENS
     params.n_threads_http = _HTTP_THREADS
     # More compute threads than cores that are free spin against the clients on the same machine.
     params.cpuparams.n_threads = 1
@@ -54,7 +54,9 @@ def serve(model: Path, port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--slots", type=int, default=SLOTS)
     model_file = find_model()
     if model_file is None:
         raise SystemExit(f"the package {MODEL_PACKAGE} is not installed")
-    serve(model_file, parser.parse_args().port)
+    options = parser.parse_args()
+    serve(model_file, options.port, options.slots)

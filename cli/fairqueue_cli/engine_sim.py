@@ -4,12 +4,14 @@ import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from fairqueue_cli.event_loop import Told, run_on_fast_loop
 from fairqueue_sim import (
     ENGINE_KINDS,
     EngineKind,
     EngineSettings,
+    StepLog,
     TruthLog,
     UnknownProfileError,
     load_profile,
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times faster than real (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what the model says (%(default)s)")
     parser.add_argument("--log", type=Path, metavar="FILE", help="what really happened to each token, as JSON lines")
+    parser.add_argument("--steps", type=Path, metavar="FILE", help="what each step found in the queue, as JSON lines")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,22 +74,30 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         return _bad_input(str(error))
     with ExitStack() as stack:
-        truth = TruthLog(keep=False)
-        if args.log is not None:
-            try:
-                file = stack.enter_context(args.log.open("wb"))
-            except OSError as error:
-                return _bad_input(f"--log {args.log}: {error.strerror}: choose another file")
-            truth = TruthLog(file=file, keep=False)
         try:
-            return run_on_fast_loop(_serve(args.kind, settings, truth, host, port))
+            truth = TruthLog(file=_opened(stack, "--log", args.log), keep=False)
+            steps = _opened(stack, "--steps", args.steps)
+        except ValueError as error:
+            return _bad_input(str(error))
+        log = None if steps is None else StepLog(steps)
+        try:
+            return run_on_fast_loop(_serve(args.kind, settings, truth, log, host, port))
         except OSError as error:
             return _bad_input(f"--listen {args.listen}: {error.strerror}: choose another address")
 
 
-async def _serve(kind: EngineKind, settings: EngineSettings, truth: TruthLog, host: str, port: int) -> int:
+def _opened(stack: ExitStack, option: str, path: Path | None) -> BinaryIO | None:
+    try:
+        return None if path is None else stack.enter_context(path.open("wb"))
+    except OSError as error:
+        raise ValueError(f"{option} {path}: {error.strerror}: choose another file") from None
+
+
+async def _serve(
+    kind: EngineKind, settings: EngineSettings, truth: TruthLog, steps: StepLog | None, host: str, port: int
+) -> int:
     told = Told()
-    engine = await start_engine(kind, settings, truth, host=host, port=port)
+    engine = await start_engine(kind, settings, truth, host=host, port=port, steps=steps)
     try:
         print(f"fairqueue engine-sim: {kind} listens on {engine.url}", flush=True)
         await told.to_finish()

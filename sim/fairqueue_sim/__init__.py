@@ -11,6 +11,7 @@ from fairqueue_sim.engine import EngineSettings
 from fairqueue_sim.generation import BatchLimits, FinishReason, Generation, GenerationState, Step
 from fairqueue_sim.profiles import ModelProfile, UnknownProfileError, load_profile, profile_names
 from fairqueue_sim.running import ENGINE_KINDS, EngineKind, RunningEngine, running_engine, start_engine
+from fairqueue_sim.step_log import StepLog
 from fairqueue_sim.truth import Outcome, RequestTruth, TruthLog
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "RequestTruth",
     "RunningEngine",
     "Step",
+    "StepLog",
     "TruthLog",
     "UnknownProfileError",
     "load_profile",

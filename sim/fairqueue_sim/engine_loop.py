@@ -10,6 +10,7 @@ from typing import Protocol
 
 from fairqueue_sim.batching import ContinuousBatch
 from fairqueue_sim.generation import FinishReason, Generation, GenerationState, Step
+from fairqueue_sim.step_log import StepLog
 
 __all__ = ["EngineLoop", "Listener"]
 
@@ -33,11 +34,12 @@ class Listener(Protocol):
 
 
 class EngineLoop:
-    """Lets the engine's time pass while there is something to do."""
+    """Lets the engine's time pass while there is something to do. `step_log`, if one is set, is told of each step."""
 
     def __init__(self, batch: ContinuousBatch, speed: float, on_step: Callable[[Step, bool], None]) -> None:
         """`on_step` is called with each step when it begins (False) and when it is over (True)."""
         self.batch = batch
+        self.step_log: StepLog | None = None
         self._speed = speed
         self._on_step = on_step
         self._loop = asyncio.get_running_loop()
@@ -49,6 +51,8 @@ class EngineLoop:
     def submit(self, generation: Generation, listener: Listener) -> None:
         """Queues a generation in the engine; raises ValueError if it can never fit."""
         self.batch.submit(generation)
+        if self.step_log is not None:
+            self.step_log.queued(generation)
         self._listeners[generation.number] = listener
         if self._timer is None:
             self._timer = self._loop.call_soon(self._begin_from_idle)
@@ -78,7 +82,11 @@ class EngineLoop:
         step = self.batch.step()
         if step is None:
             self._timer = None
+            if self.step_log is not None:
+                self.step_log.emptied()
             return
+        if self.step_log is not None:
+            self.step_log.began(step, self.batch)
         self._on_step(step, False)
         for generation in step.joined:
             if (listener := self._listeners.get(generation.number)) is not None:
@@ -105,6 +113,8 @@ class EngineLoop:
                 listener.failed(generation)
                 touched[listener] = None
         self._tell_leaving()
+        if self.step_log is not None:
+            self.step_log.over(step)
         self._on_step(step, True)
         for listener in touched:
             listener.flush()

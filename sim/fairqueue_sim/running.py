@@ -12,6 +12,7 @@ from fairqueue_sim.batching import ContinuousBatch
 from fairqueue_sim.engine import EngineSettings, SimulatedEngine
 from fairqueue_sim.profiles import load_profile
 from fairqueue_sim.sglang_engine import SglangEngine
+from fairqueue_sim.step_log import StepLog
 from fairqueue_sim.tgi_engine import TgiEngine
 from fairqueue_sim.truth import TruthLog
 from fairqueue_sim.vllm_engine import VllmEngine
@@ -60,10 +61,17 @@ class RunningEngine:
 
 
 async def start_engine(
-    kind: EngineKind, settings: EngineSettings, truth: TruthLog, *, host: str = "127.0.0.1", port: int = 0
+    kind: EngineKind,
+    settings: EngineSettings,
+    truth: TruthLog,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    steps: StepLog | None = None,
 ) -> RunningEngine:
     """Starts an engine; raises OSError when it cannot listen there."""
     engine, handler = _build(kind, settings, truth)
+    engine.loop.step_log = steps
     server = HttpServer(handler, max_body_bytes=settings.max_body_bytes, wall_clock=time.time)
     host, port = await server.listen(host, port)
     return RunningEngine(host, port, server, engine)

@@ -79,7 +79,19 @@ async def test_options_reach_the_engine() -> None:
     assert int(reply.header("x-generated-tokens") or 0) < 100
 
 
-@pytest.mark.parametrize("kind", ["openai", "vllm", "sglang"])
+async def test_steps_are_logged_on_request(tmp_path: Path) -> None:
+    log = tmp_path / "steps.jsonl"
+    async with engine_sim("tgi", "--model-profile", "tiny", "--steps", str(log)) as (process, port):
+        await exchange(port, post("/generate", {"inputs": "a", "parameters": {"max_new_tokens": 3}}))
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events == ["queued", "step", "step", "step", "emptied"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["vllm", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("openai", "sglang"))]
+)
 async def test_the_other_engines_run_too(kind: str, tmp_path: Path) -> None:
     log = tmp_path / "truth.jsonl"
     options = ("--model-profile", "tiny", "--slots", "1", "--seed", "3", "--speed", "2", "--log", str(log))

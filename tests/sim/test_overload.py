@@ -22,10 +22,12 @@ from sim.replay import (
 from sim.watched import WatchedTruth
 
 OVERLOAD_CASES = [
-    *("07-overload-generate", "07-overload-root", "07-overload-chat", "07-overload-completions"),
-    *("07-overload-generate-stream", "07-overload-root-stream", "07-overload-chat-stream"),
-    *("07-overload-completions-stream", "07-overload-completions-three-prompts"),
-    *("07-overload-completions-stream-three-prompts", "07-overload-best-of"),
+    *("07-overload-generate", "07-overload-chat", "07-overload-completions", "07-overload-generate-stream"),
+    *("07-overload-chat-stream", "07-overload-completions-stream-three-prompts", "07-overload-best-of"),
+    *(
+        pytest.param(f"07-overload-{case}", marks=pytest.mark.long)
+        for case in ("root", "root-stream", "completions-stream", "completions-three-prompts")
+    ),
 ]
 SLOW_STREAM = {"inputs": "[[slow=50]] a", "parameters": {"max_new_tokens": 40}}
 ONE_TOKEN = post("/generate", {"inputs": "b", "parameters": {"max_new_tokens": 1}})

@@ -105,7 +105,12 @@ async def test_what_is_no_http_is_answered_400_and_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["14-long-1024", "14-long-1025", "14-long-1500", "14-long-1500-plain", "14-long-1100-chat-stream"]
+    "case",
+    [
+        "14-long-1025",
+        "14-long-1100-chat-stream",
+        *(pytest.param(f"14-long-{case}", marks=pytest.mark.long) for case in ("1024", "1500", "1500-plain")),
+    ],
 )
 async def test_more_than_1024_tokens_come_in_whole_pieces(case: str) -> None:
     recorded = recording(case)
