@@ -73,6 +73,8 @@ class ContinuousBatch:
         self._look_at_queue = True
         self._steps_since_joiners = 0
         self._may_fail = False
+        self._prefill_left_tokens = 0
+        self._looked = False
 
     def __repr__(self) -> str:
         return f"<ContinuousBatch {self.running} running, {self.waiting} waiting, {self.kv_used_tokens} KV tokens>"
@@ -92,6 +94,17 @@ class ContinuousBatch:
         """KV tokens that requests can have (one block belongs to the engine itself)."""
         return self.limits.kv_tokens - self.limits.rules.block_tokens
 
+    @property
+    def prefill_room_tokens(self) -> int:
+        """Of the last step that looked at the queue: the prompt tokens that newcomers could still have brought."""
+        return self._prefill_left_tokens
+
+    def unreserved(self) -> list[tuple[int, int]] | None:
+        """Of each in the batch the tokens that it has and will still make, unless the cache for these is reserved."""
+        if self.limits.rules.reserves_output:
+            return None
+        return [(g.prompt_tokens + max(g.generated_tokens, 1), g.left_tokens) for g in self._running]
+
     def waiting_that_fit(self) -> int:
         """How many from the head of the queue on would fit into the KV cache and the slots right now."""
         free, slots = self.capacity_tokens - self.kv_used_tokens, self._free_slots()
@@ -101,7 +114,7 @@ class ContinuousBatch:
                 continue
             free -= generation.piece_need_tokens
             fits = self._peak_fits(*fitting, generation) if self.limits.rules.looks_ahead else free >= 0
-            if not fits or len(fitting) == slots:
+            if not fits or len(fitting) >= slots:
                 break
             fitting.append(generation)
         return len(fitting)
@@ -144,12 +157,42 @@ class ContinuousBatch:
     def step(self) -> Step | None:
         """Starts the next iteration; None when there is nothing to do. See the module for what the step means."""
         self._settle()
+        self._looked = False
         joined = [] if self._grow() else self._admit()
         if not self._running:
             return None
         step = self._execute()
-        step.joined = joined
+        step.joined, step.looked = joined, self._looked
         return step
+
+    def would_join(self, generation: Generation) -> bool:
+        """Whether a new one, too, would have joined in the step in flight, had it waited behind all others, and could
+        have stayed until its end."""
+        if len(self._queue) or self._prefill_left_tokens <= 0:
+            return False
+        self._cut_piece(generation)
+        cut_short = self.limits.rules.whole_prompts and generation.prefill_left_tokens > self._prefill_left_tokens
+        stays = self.limits.rules.reserves_output or self._peak_fits(generation)
+        return not cut_short and stays and self._has_room(generation)
+
+    def would_fit(self, generation: Generation) -> bool:
+        """Whether the KV cache and the slots have room for a new one right now, whoever waits for it."""
+        self._cut_piece(generation)
+        return self._has_room(generation)
+
+    def crash(self) -> list[Generation]:
+        """Empties it, as if its process had died. Returns what was in it, none of which has ended; one that is to begin
+        anew can be submitted again."""
+        there = [*self._running, *self._requeue]
+        while self._queue:
+            there.append(self._queue.take())
+        # The step in flight brings nothing: who was to end with it has not.
+        gone = [generation for generation in there if generation.state is not GenerationState.CANCELLED]
+        for generation in gone:
+            generation.state, generation.held_tokens, generation.generated_tokens = GenerationState.FAILED, 0, 0
+        self._running, self._requeue, self._dead_in_queue, self.kv_used_tokens = [], [], 0, 0
+        self._look_at_queue, self._steps_since_joiners, self._prefill_left_tokens = True, 0, 0
+        return gone
 
     def _append(self, generation: Generation) -> None:
         generation.state = GenerationState.WAITING
@@ -237,6 +280,7 @@ class ContinuousBatch:
             self.gauges.current_max_tokens = self.kv_used_tokens
         elif not self._queue:
             return []
+        self._looked = True
         # A token of each that decodes counts, too, unless these stand still meanwhile.
         least = 0 if self.limits.rules.prefill_stalls else 1
         budget = self.limits.prefill_budget_tokens - sum(max(g.prefill_left_tokens, least) for g in self._running)
@@ -250,6 +294,7 @@ class ContinuousBatch:
             self.kv_used_tokens += head.held_tokens
             self._running.append(head)
             budget -= head.prefill_left_tokens
+        self._prefill_left_tokens = budget
         self.gauges.queue_size = len(self._queue)
         joined = self._running[was_running:]
         if joined:
@@ -262,11 +307,14 @@ class ContinuousBatch:
             self._queue.take()
             self._dead_in_queue -= 1
             self.dropped += 1
-        if head is None or self._free_slots() <= 0:
-            return None
+        return head if head is not None and self._has_room(head) else None
+
+    def _has_room(self, generation: Generation) -> bool:
+        if self._free_slots() <= 0:
+            return False
         if self.limits.rules.looks_ahead:
-            return head if self._peak_fits(head) else None
-        return head if self.kv_used_tokens + head.piece_need_tokens <= self.capacity_tokens else None
+            return self._peak_fits(generation)
+        return self.kv_used_tokens + generation.piece_need_tokens <= self.capacity_tokens
 
     def _peak_fits(self, *joiners: Generation) -> bool:
         """Whether all will always fit with these: the most that is held at the end of any of them."""

@@ -108,13 +108,14 @@ class Generation:
 
 @dataclass(slots=True)
 class Step:
-    """One engine iteration: its length, who joined the batch with it, and what is there at its end.
+    """One engine iteration: its length, whether the queue was looked at, who joined, and what is there at its end.
 
     `tokens` holds (generation, number of the token from 1), those of one generation next to each other. `prefilled` are
     those whose prompt is in the KV cache for the first time.
     """
 
     duration_seconds: float
+    looked: bool = True
     joined: list[Generation] = field(default_factory=list)
     tokens: list[tuple[Generation, int]] = field(default_factory=list)
     prefilled: list[Generation] = field(default_factory=list)

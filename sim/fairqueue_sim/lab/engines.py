@@ -69,7 +69,8 @@ class LabEngine:
             return EngineReport()
         return EngineReport(
             batch_limit=limits.slots if self.rules == "sglang" else None,
-            concurrency_limit=TGI_CONCURRENT_REQUESTS if self.rules == "tgi" else None,
+            concurrency_limit=max(TGI_CONCURRENT_REQUESTS, 2 * (self.slots or 0)) if self.rules == "tgi" else None,
+            kv_tokens=None if self.rules == "tgi" else limits.kv_tokens,
             context_tokens=limits.max_total_tokens,
         )
 

@@ -105,7 +105,7 @@ def summarise(
         of[fate.arrival.tenant].append(fate)
     completed = [fate for fate in course.fates if fate.ended_at is not None]
     tokens = sum(fate.arrival.prompt_tokens + fate.arrival.output_tokens for fate in completed)
-    gap, waiting = course.gap, sorted(course.engine_waiting)
+    gap, waiting = course.gap, sorted(waiting for _, waiting in course.engine_waiting)
     return RunResult(
         scheduler=scheduler,
         throughput_tokens_per_second=tokens / course.ended_at if course.ended_at else 0.0,

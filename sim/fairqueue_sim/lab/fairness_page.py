@@ -5,20 +5,21 @@ seed and no clock, so that a test can hold the page to them.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean
 
 from fairqueue_sim.lab.engines import LabEngine
 from fairqueue_sim.lab.experiment import PRODUCT, Experiment, Run, run_scheduler
+from fairqueue_sim.lab.marks import line, replaced, table
 from fairqueue_sim.lab.pictures import draw
 from fairqueue_sim.lab.published import PUBLISHED, Published
 from fairqueue_sim.lab.result import RunResult
 from fairqueue_sim.lab.workloads import load_workload, workload_names
 from fairqueue_sim.profiles import load_profile
 
-__all__ = ["between", "figures_of", "goals_table", "published_figures", "published_line", "run", "write_page"]
+__all__ = ["figures_of", "goals_table", "published_figures", "published_line", "run", "write_page"]
 
 SHOWN = ("fcfs", "vtc", "vtc-predict", PRODUCT)
 DRAWN = ("fcfs", "vtc", PRODUCT)
@@ -54,7 +55,7 @@ def figures_of(workload: str, pictures: Path | None = None) -> str:
         "",
         f"{loaded.words} {len(loaded.arrivals):,} requests on `{loaded.profile}`.",
         "",
-        *_table(
+        table(
             ("scheduler", "tokens/s", "difference, mean", "largest", "Jain", "light tenants wait", "gap / bound"),
             [_row(name, it.result) for name, it in runs],
         ),
@@ -88,7 +89,7 @@ def published_figures(published: Published) -> tuple[float, float]:
 
 def published_line(published: Published, difference: float, tokens: float) -> str:
     """Its line in the page."""
-    return _line(_published_row(published, difference, tokens))
+    return line(_published_row(published, difference, tokens))
 
 
 def _published_row(published: Published, difference: float, tokens: float) -> tuple[str, ...]:
@@ -150,7 +151,7 @@ def goals() -> list[tuple[str, str, str]]:
 
 def goals_table() -> str:
     """The goals as they stand in the page."""
-    return "\n".join(_table(("goal", "figure", "met"), goals()))
+    return table(("goal", "figure", "met"), goals())
 
 
 def _avg(it: Run) -> float:
@@ -166,15 +167,6 @@ def _goal(goal: str, figure: str, met: bool) -> tuple[str, str, str]:
     return goal, figure, "yes" if met else "not yet"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    align = ["---", *("---:" for _ in head[1:])]
-    return [_line(cells) for cells in (head, align, *rows)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def sections(pictures: Path | None = None) -> Iterator[tuple[str, Callable[[ProcessPoolExecutor], str]]]:
     """What is generated, by the name of its marks."""
 
@@ -182,7 +174,7 @@ def sections(pictures: Path | None = None) -> Iterator[tuple[str, Callable[[Proc
         head = ("of", "workload", "scheduler", "difference there", "here", "tokens/s there", "here")
         figures = pool.map(published_figures, PUBLISHED)
         rows = [_published_row(it, *figure) for it, figure in zip(PUBLISHED, figures, strict=True)]
-        return "\n".join(_table(head, rows))
+        return table(head, rows)
 
     def reached(_pool: ProcessPoolExecutor) -> str:
         return goals_table()
@@ -205,18 +197,6 @@ def write_page(page: Path, pictures: Path) -> None:
             print(f"{name} ...", file=sys.stderr)
             text = replaced(text, name, make(pool))
     page.write_text(text, encoding="utf-8")
-
-
-def replaced(text: str, name: str, content: str) -> str:
-    """The text with other content between the marks of that name."""
-    before, after = between(text, name)
-    return f"{text[:before]}\n{content}\n{text[after:]}"
-
-
-def between(text: str, name: str) -> tuple[int, int]:
-    """Where the content of a mark begins and ends; raises ValueError if there is none."""
-    begin, end = f"<!-- {name}: made by `make lab` -->", f"<!-- end of {name} -->"
-    return text.index(begin) + len(begin), text.index(end)
 
 
 if __name__ == "__main__":

@@ -48,13 +48,16 @@ class GapSeen:
 class Course:
     """A whole simulation: the requests in order of arrival, and when the last one ended.
 
-    `engine_waiting` are looks at the engine's own queue right after each step with newcomers: how many waited that
-    would have fitted (empty for schedulers inside the engine: what waits there is in their order).
+    `engine_waiting` are looks at the engine's own queue right after each step with newcomers: when, and how many waited
+    that would have fitted (empty for schedulers inside the engine: what waits there is in their order). `idle_seconds`
+    is the time after `warm_up_seconds` in which one more would have fitted and somebody waited for it outside.
     """
 
     fates: list[Fate]
     ended_at: float = 0.0
     gap: GapSeen | None = None
-    engine_waiting: list[int] = field(default_factory=list)
+    engine_waiting: list[tuple[float, int]] = field(default_factory=list)
+    idle_seconds: float = 0.0
+    warm_tokens: int = 0
     steps: int = 0
     preemptions: int = 0

@@ -28,6 +28,9 @@ class Front(Protocol):
     def over(self, step: Step) -> None:
         """A step of the engine is over."""
 
+    def head(self) -> Generation | None:
+        """Who is next of those that wait outside the engine."""
+
     def due(self) -> float:
         """The instant at which something changes by itself; infinity if nothing does."""
 
@@ -63,6 +66,9 @@ class Inside:
 
     def over(self, step: Step) -> None:
         self._order.over(step)
+
+    def head(self) -> Generation | None:
+        return None
 
     def due(self) -> float:
         return float("inf")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from fairqueue_sim.batching import Line
-from fairqueue_sim.generation import Generation, Step
+from fairqueue_sim.generation import FinishReason, Generation, Step
 
 __all__ = ["Order", "UnknownSchedulerError", "make_order", "order_names"]
 
@@ -288,9 +288,11 @@ class PredictedVtc(VirtualTokenCounter):
 
     def over(self, step: Step) -> None:
         super().over(step)
-        for generation, _ in step.finished:
-            outputs = self._outputs.setdefault(generation.client, deque(maxlen=PREDICTION_SAMPLES))
-            outputs.append(generation.generated_tokens)
+        for generation, reason in step.finished:
+            # How long it would have become nobody knows of whom the client has left.
+            if reason is not FinishReason.ABORT:
+                outputs = self._outputs.setdefault(generation.client, deque(maxlen=PREDICTION_SAMPLES))
+                outputs.append(generation.generated_tokens)
 
 
 def _oracle(percent: int, seed: int) -> Predict:

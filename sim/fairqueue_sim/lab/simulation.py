@@ -5,7 +5,7 @@ from itertools import count
 
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_sim.batching import ContinuousBatch
-from fairqueue_sim.generation import Generation, Step
+from fairqueue_sim.generation import FinishReason, Generation, Step
 from fairqueue_sim.lab.fate import Course, Fate
 from fairqueue_sim.lab.fronts import Front
 from fairqueue_sim.lab.trace import Arrival
@@ -13,6 +13,7 @@ from fairqueue_sim.lab.trace import Arrival
 __all__ = ["Clock", "simulate"]
 
 EVENTS_BETWEEN_REPORTS = 500
+WARM_UP_SECONDS = 30.0
 
 
 class Clock:
@@ -31,9 +32,10 @@ def simulate(
     front: Front,
     clock: Clock,
     on_progress: Callable[[int], None] = lambda _ended: None,
+    until: float = float("inf"),
 ) -> Course:
-    """Runs until the last request has ended. `on_progress` is told now and then how many have."""
-    return _Simulation(arrivals, batch, front, clock).run(on_progress)
+    """Runs until the last request has ended, or until an instant. `on_progress` is told now and then how many have."""
+    return _Simulation(arrivals, batch, front, clock).run(on_progress, until)
 
 
 class _Simulation:
@@ -46,16 +48,17 @@ class _Simulation:
         self._step: Step | None = None
         self._step_end = float("inf")
         self._ended = 0
+        self._idle_since: float | None = None
         self._course = Course(self._fates)
 
-    def run(self, on_progress: Callable[[int], None]) -> Course:
+    def run(self, on_progress: Callable[[int], None], until: float) -> Course:
         fates, front, clock = self._fates, self._front, self._clock
         arrived, events = 0, 0
         while True:
             arrival = fates[arrived].arrival.seconds if arrived < len(fates) else float("inf")
             due = front.due()
             now = min(arrival, due, self._step_end)
-            if now == float("inf"):
+            if now == float("inf") or now > until:
                 break
             clock.now = max(now, clock.now)
             if self._step is not None and self._step_end <= now:
@@ -83,6 +86,7 @@ class _Simulation:
             # Of embeddings and the like the prompt is only read.
             max_new_tokens=arrival.allowed_tokens if arrival.output_tokens else 0,
             end_at=arrival.output_tokens or None,
+            end_reason=FinishReason.ABORT if arrival.hangs_up else FinishReason.EOS,
             client=arrival.tenant,
         )
         try:
@@ -106,11 +110,23 @@ class _Simulation:
                 fate.started_at = now
         self._front.began(step)
         if step.joined:
-            self._course.engine_waiting.append(self._batch.waiting_that_fit())
+            self._course.engine_waiting.append((now, self._batch.waiting_that_fit()))
+        if step.looked:
+            self._note_idle(now)
+
+    def _note_idle(self, now: float) -> None:
+        """After a look at the queue: is there room left for who waits outside?"""
+        if self._idle_since is not None:
+            self._course.idle_seconds += now - max(self._idle_since, WARM_UP_SECONDS)
+        head = self._front.head()
+        idle = head is not None and now >= WARM_UP_SECONDS and self._batch.would_join(head)
+        self._idle_since = now if idle else None
 
     def _end(self, step: Step) -> None:
         now = self._clock.now
         self._step, self._step_end = None, float("inf")
+        if now >= WARM_UP_SECONDS:
+            self._course.warm_tokens += len(step.tokens) + sum(it.prompt_tokens for it in step.prefilled)
         for generation in step.prefilled:
             self._fates[generation.number].first_token_at = now
         for generation, _ in step.finished:

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from fairqueue_proxy.trace_columns import COLUMNS, OPTIONAL, REQUIRED
 
-COMPLETED = "completed"
+COMPLETED, CLIENT_GONE = "completed", "client_gone"
 MOST_SECONDS = 1_000_000_000
 """Thirty years; a date in seconds is more."""
 
@@ -24,7 +24,8 @@ class TraceError(ValueError):
 class Arrival:
     """One request. `output_tokens` is what it really makes, which no scheduler is told; `max_tokens` what it asks for.
 
-    `outcome` is how it ended where it was recorded, one of the proxy's outcomes.
+    `outcome` is how it ended where it was recorded, one of the proxy's outcomes. `client_gone`: its client hangs up
+    when it has seen that much, and nobody gets to know how long it would have become.
     """
 
     seconds: float
@@ -40,6 +41,11 @@ class Arrival:
     def allowed_tokens(self) -> int | None:
         """`max_tokens`, but no less than what it really makes: some engines make more than they are asked for."""
         return None if self.max_tokens is None else max(self.max_tokens, self.output_tokens)
+
+    @property
+    def hangs_up(self) -> bool:
+        """Whether its client leaves before it has ended by itself."""
+        return self.outcome == CLIENT_GONE
 
     @property
     def service(self) -> int:
@@ -154,6 +160,8 @@ def _with_outputs(arrivals: Sequence[Arrival], path: Path) -> list[Arrival]:
                 raise TraceError(f"{path}: no request has output_tokens: lengths of outputs are needed")
             mean = max(round(sum(outputs) / len(outputs)), 1)
             most = mean if arrival.max_tokens is None else arrival.max_tokens
-            arrival = replace(arrival, output_tokens=min(mean, most))
+            # What it would have made, and so without a client that leaves before.
+            outcome = None if arrival.hangs_up else arrival.outcome
+            arrival = replace(arrival, output_tokens=min(mean, most), outcome=outcome)
         filled.append(arrival)
     return filled
