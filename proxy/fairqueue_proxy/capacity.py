@@ -1,33 +1,50 @@
-"""How much the engine can take at once, so that its own queue stays short: three budgets, each judged by itself.
+"""How much the engine can take at once, so that its own queue stays short: budgets, each judged by itself.
 
-Pure: told what starts, what begins to answer and what ends, and asked whether a request fits. A limit comes from
-the policy, else from what the engine reports, else from a default; a budget without a limit always fits.
+A limit comes from the policy, else from what the engine reports, else it is learned (see `intake`); a budget without
+a limit always fits. Pure: told what starts, what begins to answer, what ends and what the engine says, and asked
+whether a request fits.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from fairqueue_proxy.intake import Amount, Intake
 from fairqueue_proxy.scheduler import Request
 
-DEFAULT_REQUESTS = 32
-"""Used where the engine reports no true batch limit: about what fits beside each other in a 24 GB GPU."""
+IDLE_LIMIT = 32
+"""So many are sent at once to an engine that runs nothing."""
 
-KvNeed = Callable[[Request], int]
-"""KV-cache tokens that the engine sets aside for a request when it starts it."""
+
+class KvNeed(Protocol):
+    """KV-cache tokens that the engine has for a request."""
+
+    def __call__(self, request: Request, /, *, reserved: bool) -> int:
+        """With what is expected of it yet if `reserved`."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """One limited thing. `limit` None means unlimited."""
+    """One limited thing. `limit` None means unlimited; so many of the needs that are asked about may be `over` it."""
 
     name: str
     limit: int | None = None
     source: str = "none"
     used: int = 0
+    over: int = 0
+
+    def set(self, limit: int | None, source: str) -> None:
+        """A limit, or none."""
+        self.limit, self.source, self.over = limit, source if limit is not None else "none", 0
+
+    def set_least(self, *limits: tuple[int | None, str]) -> None:
+        """The smallest of these, or none."""
+        told = [(limit, source) for limit, source in limits if limit is not None]
+        self.limit, self.source = min(told, default=(None, "none"))
 
     def fits(self, need: int) -> bool:
         """A need above the whole limit fits when nothing else uses the budget: else it would wait for ever."""
-        return self.limit is None or self.used + need <= self.limit or self.used == 0
+        return self.limit is None or self.used + need <= self.limit + self.over * need or self.used == 0
 
     @property
     def free(self) -> bool:
@@ -49,53 +66,77 @@ class EngineReport:
     """What an engine says of itself; None where it does not say.
 
     `batch_limit` is a true limit on requests running at once (llama.cpp's slots), `concurrency_limit` only how many
-    it accepts (TGI's semaphore). `context_tokens` is the most that one sequence can have, prompt and output; requests
-    of more than `most_sequences` are refused by the engine.
+    it accepts (TGI's semaphore). `kv_tokens` is the size of its KV cache, `context_tokens` the most that one sequence
+    can have, prompt and output; requests of more than `most_sequences` are refused by the engine.
     """
 
     batch_limit: int | None = None
     concurrency_limit: int | None = None
+    kv_tokens: int | None = None
     context_tokens: int | None = None
     most_sequences: int | None = None
 
 
 class Capacity:
-    """The budgets of one engine. `take` when a request starts, `give` at its end, exactly once each."""
+    """The budgets of one engine. `take` when a request starts, `give` at its end, exactly once each.
 
-    def __init__(self, limits: Limits, kv_need: KvNeed) -> None:
+    Where the policy sets how many requests or tokens are let in, nothing is learned.
+    """
+
+    def __init__(self, limits: Limits, kv_need: KvNeed, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._kv_need = kv_need
         self._report = EngineReport()
+        # Refusals have shown that the engine takes no more than so many requests at once.
+        self._accepted: float | None = None
+        # Requests, tokens, and those of them whose prefill is not over.
         self._taken: dict[Request, tuple[int, int, int]] = {}
         self.paused = False
         self.requests = Budget("requests")
         self.tokens = Budget("tokens")
         self.prefill = Budget("prefill")
-        self.apply(limits, kv_need)
+        self.intake = Intake(clock)
+        self._set_limits()
 
     @property
-    def budgets(self) -> tuple[Budget, Budget, Budget]:
-        """Requests, KV tokens, prefill tokens."""
-        return self.requests, self.tokens, self.prefill
+    def budgets(self) -> tuple[Budget, Budget, Budget, Budget]:
+        """Requests, KV tokens, prefill tokens, and requests that are not known to have started."""
+        intake = self.intake
+        unstarted = Budget("unstarted", used=intake.unstarted)
+        if self._learns:
+            unstarted.limit, unstarted.source = intake.present_limit, "learned"
+        return self.requests, self.tokens, self.prefill, unstarted
+
+    @property
+    def free(self) -> bool:
+        """Something could still start."""
+        return not self._closed and self.requests.free and self.tokens.free and self.prefill.free
 
     def apply(self, limits: Limits, kv_need: KvNeed) -> None:
         """What the policy sets, from now on."""
         self._limits, self._kv_need = limits, kv_need
-        for budget, limit in ((self.tokens, limits.max_tokens), (self.prefill, limits.max_prefill_tokens)):
-            budget.limit, budget.source = limit, "policy" if limit is not None else "none"
-        self.report(self._report)
+        self._set_limits()
 
     def report(self, report: EngineReport) -> None:
         """Takes in what the engine says of itself; what the policy sets stands."""
         self._report = report
-        requests, policy = self.requests, self._limits.max_requests
-        if policy is not None:
-            requests.limit, requests.source = policy, "policy"
-        elif report.batch_limit is not None:
-            requests.limit, requests.source = report.batch_limit, "engine"
-        else:
-            accepted = report.concurrency_limit if report.concurrency_limit is not None else DEFAULT_REQUESTS
-            requests.limit, requests.source = min(DEFAULT_REQUESTS, accepted), "default"
+        self._set_limits()
+
+    def waiting(self, waiting: float, *, somebody_waits: bool) -> None:
+        """The engine's own count of requests that wait in it."""
+        self.intake.engine_counts(waiting, somebody_waits=somebody_waits)
+
+    def restarted(self) -> None:
+        """The engine is a new one: what was learned of the old one is forgotten."""
+        self._accepted = None
+        self.intake.forget()
+        self._set_limits()
+
+    def refused(self) -> None:
+        """The engine had no room for a request that has been given back since: it holds all that it takes."""
+        self._accepted = max(float(self.requests.used), 1.0)
+        self.intake.refused()
+        self._set_limits()
 
     @property
     def context_tokens(self) -> int | None:
@@ -109,28 +150,95 @@ class Capacity:
 
     def fits(self, request: Request) -> bool:
         """Whether the engine can take this request now."""
-        if self.paused:
+        if self._closed:
             return False
-        needs = self._needs(request)
-        return all(budget.fits(need) for budget, need in zip(self.budgets, needs, strict=True))
+        requests, tokens, prefill = self._needs(request)
+        return self.requests.fits(requests) and self.tokens.fits(tokens) and self.prefill.fits(prefill)
 
     def take(self, request: Request) -> None:
         """The request starts."""
-        needs = self._needs(request)
-        self._taken[request] = needs
-        for budget, need in zip(self.budgets, needs, strict=True):
-            budget.used += need
+        if not self._taken:
+            self.intake.begin_anew()
+            self._set_limits()
+        requests, tokens, prefill = self._taken[request] = self._needs(request)
+        self.requests.used += requests
+        self.tokens.used += tokens
+        self.prefill.used += prefill
+        self.intake.sent(request, tokens)
 
-    def answered(self, request: Request) -> None:
-        """The request's first token is there: its prefill is over."""
+    def grown(self, request: Request) -> None:
+        """The request's output is longer than before."""
+        requests, tokens, prefill = self._taken[request]
+        need = self._tokens(request)
+        self.intake.made_token(request)
+        if need > tokens:
+            self.tokens.used += need - tokens
+            self._taken[request] = requests, need, prefill
+
+    def answered(self, request: Request, *, somebody_waits: bool) -> None:
+        """The request's first token is there, or all of its plain reply: its prefill is over."""
+        self._prefilled(request)
+        in_flight = Amount(self.requests.used, self.tokens.used)
+        self.intake.answered(request, in_flight, somebody_waits=somebody_waits)
+        self._set_limits()
+
+    def started_before(self, request: Request) -> None:
+        """The request's prefill was over before it was its turn: nothing is to be learned from it."""
+        self._prefilled(request)
+        self.intake.gone(request)
+
+    def give(self, request: Request) -> None:
+        """The request has left the engine."""
+        requests, tokens, prefill = self._taken.pop(request)
+        self.requests.used -= requests
+        self.tokens.used -= tokens
+        self.prefill.used -= prefill
+        self.intake.ended(request)
+        if self._accepted is not None:
+            # One more for as many as fit: others may have gone since.
+            self._accepted += requests / self._accepted
+            self._set_limits()
+
+    @property
+    def _learns(self) -> bool:
+        return self._limits.max_requests is None and self._limits.max_tokens is None
+
+    @property
+    def _closed(self) -> bool:
+        if self.paused or not self._learns:
+            return self.paused
+        idle = self.requests.used == self.intake.unstarted < IDLE_LIMIT
+        return not (self.intake.free or idle)
+
+    def _needs(self, request: Request) -> tuple[int, int, int]:
+        return request.sequences, self._tokens(request), request.prompt_tokens
+
+    def _tokens(self, request: Request) -> int:
+        # A limit of the policy's is on what will be there, what is learned is of what has been.
+        return self._kv_need(request, reserved=not self._learns)
+
+    def _prefilled(self, request: Request) -> None:
         requests, tokens, prefill = self._taken[request]
         self.prefill.used -= prefill
         self._taken[request] = requests, tokens, 0
 
-    def give(self, request: Request) -> None:
-        """The request has left the engine."""
-        for budget, need in zip(self.budgets, self._taken.pop(request), strict=True):
-            budget.used -= need
-
-    def _needs(self, request: Request) -> tuple[int, int, int]:
-        return request.sequences, self._kv_need(request), request.prompt_tokens
+    def _set_limits(self) -> None:
+        policy, report, intake = self._limits, self._report, self.intake
+        self.requests.set(policy.max_requests, "policy")
+        self.tokens.set(policy.max_tokens, "policy")
+        self.prefill.set(policy.max_prefill_tokens, "policy")
+        if not self._learns:
+            return
+        # One request more than fits stands in the engine's queue, and the probe beyond that.
+        beyond, level = intake.probe, intake.level
+        self.requests.set_least(
+            (report.batch_limit and report.batch_limit + beyond, "engine"),
+            (report.concurrency_limit, "engine"),
+            (level.requests + beyond if level is not None else None, "learned"),
+            (int(self._accepted) if self._accepted is not None else None, "learned"),
+        )
+        self.tokens.set_least(
+            (report.kv_tokens, "engine"),
+            (level.tokens if level is not None and intake.tokens_bind else None, "learned"),
+        )
+        self.tokens.over = beyond

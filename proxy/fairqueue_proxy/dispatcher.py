@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from fairqueue_proxy.backlog import Backlog, Bound
-from fairqueue_proxy.capacity import Capacity
+from fairqueue_proxy.capacity import Capacity, EngineReport
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metering import Usage
 from fairqueue_proxy.outcome import Outcome, Refused
@@ -164,7 +164,7 @@ class Dispatcher:
 
     def first_token(self, job: Job) -> None:
         """The job's prefill is over."""
-        self.capacity.answered(job.scheduled)
+        self.capacity.answered(job.scheduled, somebody_waits=self._somebody_waits)
         self.pump()
 
     def charge(self, job: Job, usage: Usage) -> None:
@@ -177,6 +177,7 @@ class Dispatcher:
             self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
         if usage.output_tokens != request.output_tokens:
             self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
+            self.capacity.grown(request)
             self._count(job)
 
     def settle(self, job: Job, usage: Usage, *, complete: bool) -> None:
@@ -186,7 +187,8 @@ class Dispatcher:
             self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
             if job.call is not None and job.call.prompt_tokens is None:
                 call = job.call
-                self.sizes.learn(call.api, call.prompt_bytes, usage.prompt_tokens, call.media_parts)
+                tokens, parts = usage.prompt_tokens, call.media_parts
+                self.sizes.learn(call.api, call.prompt_bytes, tokens, parts, model=call.model)
         self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
         if usage.final:
             drift = usage.output_tokens - usage.counted_tokens
@@ -222,6 +224,29 @@ class Dispatcher:
         queued = [request for request in self._jobs if request.state is State.QUEUED]
         return sorted(queued, key=lambda request: request.arrival)
 
+    def engine_says(self, report: EngineReport) -> None:
+        """What the engine tells of itself."""
+        self.capacity.report(report)
+        self.pump()
+
+    def engine_counts(self, waiting: float) -> None:
+        """The engine's own count of requests that wait in it, just read."""
+        self.capacity.waiting(waiting, somebody_waits=self._somebody_waits)
+        self.pump()
+
+    def engine_refused(self) -> None:
+        """The engine had no room for a job that was put back since: it is sent fewer at once for a while."""
+        self.capacity.refused()
+
+    def engine_restarted(self) -> None:
+        """The engine is a new one: counters stay, what was learned of it goes."""
+        self.capacity.restarted()
+        self.pump()
+
+    @property
+    def _somebody_waits(self) -> bool:
+        return self.scheduler.head() is not None
+
     def member_of(self, request: Request) -> str | None:
         """Who below its tenant a request is of."""
         job = self._jobs[request]
@@ -252,7 +277,7 @@ class Dispatcher:
         if job.replied:
             self.replying(job)
         if job.first_token_at is not None:
-            self.capacity.answered(job.scheduled)
+            self.capacity.started_before(job.scheduled)
         if job.admitted is not None and not job.admitted.done():
             job.admitted.set_result(None)
 
@@ -300,6 +325,4 @@ class Dispatcher:
         """Counts the time in which somebody waits for whom something is free."""
         if self._idle_since is not None:
             self._idle_seconds += now - self._idle_since
-        waits = self.scheduler.head() is not None
-        free = all(budget.free for budget in self.capacity.budgets)
-        self._idle_since = now if waits and free else None
+        self._idle_since = now if self._somebody_waits and self.capacity.free else None

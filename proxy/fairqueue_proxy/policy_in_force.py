@@ -30,7 +30,7 @@ class PolicyInForce:
         )
         self.tenants = Tenants(scheduler, self.entitlement)
         self.dispatcher = Dispatcher(
-            scheduler, Capacity(Limits(), kv_need(kind)), Backlog(NO_QUEUE), clock, random_source
+            scheduler, Capacity(Limits(), kv_need(kind), clock), Backlog(NO_QUEUE), clock, random_source
         )
 
     def apply(self, document: Document) -> None:
@@ -64,14 +64,15 @@ def _cost(document: Document) -> Cost:
 
 
 def kv_need(kind: str) -> KvNeed:
-    """KV-cache tokens that an engine of this kind sets aside when it starts a request."""
+    """KV-cache tokens that an engine of this kind has for a request; `reserved` with what it is expected to need."""
 
-    def tgi(request: Request) -> int:
+    def tgi(request: Request, *, reserved: bool) -> int:
         # TGI allocates for pieces of at most 1024 output tokens, up front.
         longest = request.max_output_tokens // request.sequences
         return request.prompt_tokens + min(longest, TGI_PIECE_TOKENS) * request.sequences
 
-    def others(request: Request) -> int:
-        return request.prompt_tokens + request.predicted_tokens
+    def others(request: Request, *, reserved: bool) -> int:
+        predicted = request.predicted_tokens if reserved else 0
+        return request.prompt_tokens + max(request.output_tokens, predicted)
 
     return tgi if kind == "TGI" else others

@@ -135,6 +135,7 @@ class Shadow:
             prompt_exact=old.prompt_exact,
             max_output_tokens=old.max_output_tokens,
             sequences=old.sequences,
+            streamed=old.streamed,
         )
 
     @staticmethod

@@ -59,7 +59,7 @@ def assert_nothing_held(stack: Stack) -> None:
     assert dispatcher.jobs == []
     assert dispatcher.in_flight == 0
     assert repr(dispatcher.backlog) == "<Backlog 0 queued, 0 bytes>"
-    assert [budget.used for budget in dispatcher.capacity.budgets] == [0, 0, 0]
+    assert [budget.used for budget in dispatcher.capacity.budgets] == [0, 0, 0, 0]
     assert all(node.reserved == 0 and not node.active for node in dispatcher.scheduler.nodes())
 
 

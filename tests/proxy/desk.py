@@ -27,7 +27,7 @@ class Desk:
         self.tenants = {name: Tenant(name, scheduler.add_node(name)) for name in tenants}
         self.dispatcher = Dispatcher(
             scheduler,
-            Capacity(Limits(max_requests=places), lambda request: 0),
+            Capacity(Limits(max_requests=places), lambda request, *, reserved: 0, self.clock),
             Backlog(Bounds(max_requests=100, max_requests_per_tenant=100, max_bytes=100, max_bytes_per_tenant=100)),
             self.clock,
             random.Random(1),
@@ -39,10 +39,12 @@ class Desk:
         self.dispatcher.receive(job, size_bytes)
         return job
 
-    def submit(self, tenant: str, name: str = "") -> Job:
+    def submit(self, tenant: str, name: str = "", *, sequences: int = 1) -> Job:
         """A request of one prompt token that may have ten more."""
         job = self.receiving(tenant, name)
-        job.request = Request(job.tenant.node, prompt_tokens=1, prompt_exact=True, max_output_tokens=10)
+        job.request = Request(
+            job.tenant.node, prompt_tokens=1, prompt_exact=True, max_output_tokens=10, sequences=sequences
+        )
         self.dispatcher.submit(job)
         return job
 

@@ -154,6 +154,7 @@ async def test_an_empty_queue_shows_the_budgets(start_proxy: StartProxy, scripte
             {"budget": "requests", "limit": 2, "used": 0, "source": "policy"},
             {"budget": "tokens", "limit": 500, "used": 0, "source": "policy"},
             {"budget": "prefill", "limit": None, "used": 0, "source": "none"},
+            {"budget": "unstarted", "limit": None, "used": 0, "source": "none"},
         ],
         "queued": [],
         "in_flight": [],

@@ -1,5 +1,5 @@
-"""Requests that the engine refuses whenever they come: they are believed to be the reason themselves after some tries,
-and they hold up nobody."""
+"""Requests that the engine refuses whenever they come: they are tried again while it may just be full, and believed to
+be the reason themselves after some tries."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ from proxy.conftest import StartProxy, Until
 from proxy.crowd import Crowd, generate
 from proxy.raw_client import RawClient, Reply, request
 from proxy.samples import sample
-from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, ScriptedEngine, event, json_reply, scripted_engine, tgi_token
+from proxy.scripted_engine import LAST_CHUNK, STREAM_HEAD, Play, ScriptedEngine, event, json_reply, scripted_engine
 from proxy_stack import Stack
 
 OVERLOADED = {"error": "Model is overloaded", "error_type": "overloaded"}
@@ -41,6 +41,23 @@ async def assert_passed_on(stack: Stack, reply: Reply, refusal: bytes) -> None:
     assert sample(metrics, "service_total", tenant="alice") == 0
 
 
+async def fill(crowd: Crowd, scripted: ScriptedEngine, count: int) -> list[Play]:
+    """So many requests of bob's that the engine has and works on."""
+    plays = []
+    for number in range(count):
+        await crowd.join(f"running-{number}", "bob")
+        plays.append(await scripted.play())
+    return plays
+
+
+async def refuse(stack: Stack, scripted: ScriptedEngine, until: Until, refusal: bytes) -> None:
+    """The engine refuses what it is sent next, and that is queued again."""
+    assert stack.proxy is not None
+    backlog = stack.proxy.dispatcher.backlog
+    (await scripted.play()).answer(refusal)
+    await until(lambda: backlog.queued == 1)
+
+
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 async def test_what_an_empty_engine_refuses_four_times_is_refused_for_itself_and_the_refusal_is_passed_on(
     start_proxy: StartProxy, scripted: ScriptedEngine, refusal: bytes
@@ -56,51 +73,63 @@ async def test_what_an_empty_engine_refuses_four_times_is_refused_for_itself_and
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-async def test_what_a_working_engine_refuses_is_believed_later_and_meanwhile_others_are_served(
-    start_proxy: StartProxy, scripted: ScriptedEngine, refusal: bytes
+async def test_what_a_working_engine_refuses_is_tried_again_whenever_one_has_ended_and_believed_in_the_end(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until, refusal: bytes
 ) -> None:
-    assert MOST_REFUSALS == 10
     stack = await start_proxy(scripted.port)
-    async with RawClient(stack.data) as running, RawClient(stack.data) as client, Crowd(stack) as crowd:
-        running.send(request("/generate_stream", generate(), tenant="bob"))
-        play = await scripted.play()
-        play.write(STREAM_HEAD + tgi_token("a"))
-        await running.until(b"\n\n")
+    async with RawClient(stack.data) as client, Crowd(stack) as crowd:
+        running = await fill(crowd, scripted, MOST_REFUSALS_ALONE)
         client.send(request("/generate_stream", generate(), tenant="alice", headers={"x-request-id": "refused"}))
-        names = []
-        for number in range(MOST_REFUSALS + 1 + 2):
-            if number in (3, 6):
-                # Joins while the engine is left in peace; it is before or behind the one that is refused.
-                await crowd.join(f"other-{number}", "bob")
-            other = await scripted.play()
-            names.append(other.headers["x-request-id"])
-            other.answer(refusal if names[-1] == "refused" else json_reply({"generated_text": "x"}))
+        for play in running:
+            await refuse(stack, scripted, until, refusal)
+            assert scripted.unanswered == 0
+            play.answer(json_reply({"generated_text": "x"}))
+        # It is alone now, and so many times was enough.
+        (await scripted.play()).answer(refusal)
         await assert_passed_on(stack, await client.reply(), refusal)
-        assert [await crowd.status(name) for name in ("other-3", "other-6")] == [200, 200]
-        assert names.count("refused") == MOST_REFUSALS + 1
         # Once believed, it is in nobody's way any more.
         await crowd.join("later", "bob")
         (await scripted.play()).answer(json_reply({"generated_text": "x"}))
-        assert await crowd.status("later") == 200
-        play.answer(tgi_token("b", last=True) + LAST_CHUNK)
-        await running.until(LAST_CHUNK)
+        assert [await crowd.status(name) for name in crowd.tasks] == [200] * (MOST_REFUSALS_ALONE + 1)
     assert scripted.unanswered == 0
 
 
 async def test_an_engine_that_is_full_for_a_while_is_not_believed_and_the_request_is_served(
     start_proxy: StartProxy, scripted: ScriptedEngine, until: Until
 ) -> None:
+    assert MOST_REFUSALS == 10
     stack = await start_proxy(scripted.port)
-    async with RawClient(stack.data) as running, RawClient(stack.data) as client:
-        running.send(request("/generate", generate(), tenant="bob"))
-        play = await scripted.play()
-        client.send(request("/generate", generate(), tenant="alice"))
-        for _ in range(MOST_REFUSALS):
-            (await scripted.play()).answer(REFUSALS["429"])
+    async with RawClient(stack.data) as client, Crowd(stack) as crowd:
+        running = await fill(crowd, scripted, MOST_REFUSALS + 1)
+        client.send(request("/generate", generate(), tenant="alice", headers={"x-request-id": "refused"}))
+        for play in running[1:]:
+            await refuse(stack, scripted, until, REFUSALS["429"])
+            play.answer(json_reply({"generated_text": "x"}))
         (await scripted.play()).answer(json_reply({"generated_text": "served"}))
         assert (await client.reply()).json == {"generated_text": "served"}
-        play.answer(json_reply({"generated_text": "x"}))
-        assert (await running.reply()).status == 200
+        running[0].answer(json_reply({"generated_text": "x"}))
+        assert [await crowd.status(name) for name in crowd.tasks] == [200] * (MOST_REFUSALS + 1)
+
+
+async def test_what_the_engine_never_takes_leaves_the_places_of_the_others_as_they_were(
+    start_proxy: StartProxy, scripted: ScriptedEngine, until: Until
+) -> None:
+    stack = await start_proxy(scripted.port)
+    async with RawClient(stack.data) as client, Crowd(stack) as crowd:
+        running = await fill(crowd, scripted, MOST_REFUSALS_ALONE)
+        client.send(request("/generate", generate(), tenant="alice", headers={"x-request-id": "refused"}))
+        for play in running:
+            await refuse(stack, scripted, until, REFUSALS["429"])
+            play.answer(json_reply({"generated_text": "x"}))
+        (await scripted.play()).answer(REFUSALS["429"])
+        assert (await client.reply()).status == 429
+        for number in range(MOST_REFUSALS_ALONE):
+            await crowd.join(f"later-{number}", "bob")
+        # It was not the engine that had no room: all are there at once.
+        plays = [await scripted.play() for _ in range(MOST_REFUSALS_ALONE)]
+        for play in plays:
+            play.answer(json_reply({"generated_text": "x"}))
+        assert [await crowd.status(f"later-{number}") for number in range(MOST_REFUSALS_ALONE)] == [200] * 3
 
 
 TGI_LIMITS = {"max_concurrent_requests": 64, "max_total_tokens": 4096, "max_best_of": 2, "max_client_batch_size": 4}

@@ -171,17 +171,28 @@ def test_time_at_ones_own_limit_is_not_backlogged_and_entitles_to_nothing(market
 
 
 def test_capacity_idles_while_somebody_waits_and_something_is_free() -> None:
-    desk = Desk("alice", places=2)
+    desk = Desk("alice", places=3)
     dispatcher = desk.dispatcher
-    dispatcher.capacity.paused = True
-    waiting = desk.submit("alice")
+    # One place is free, but it takes two.
+    running, waiting = (desk.submit("alice", sequences=2) for _ in range(2))
     desk.clock.now_seconds += 3
     assert dispatcher.idle_capacity_seconds == 3
-    dispatcher.capacity.paused = False
-    dispatcher.pump()
+    desk.finish(running)
     assert waiting.dispatched_at == desk.clock()
     desk.clock.now_seconds += 10
     assert dispatcher.idle_capacity_seconds == 3
+    desk.finish(waiting)
+
+
+def test_capacity_does_not_idle_while_the_engine_takes_nothing() -> None:
+    desk = Desk("alice")
+    desk.dispatcher.capacity.paused = True
+    waiting = desk.submit("alice")
+    desk.clock.now_seconds += 5
+    desk.dispatcher.capacity.paused = False
+    desk.dispatcher.pump()
+    assert (waiting.dispatched_at, desk.dispatcher.idle_capacity_seconds) == (1005.0, 0)
+    desk.finish(waiting)
 
 
 def test_capacity_does_not_idle_while_the_engine_is_full_or_nobody_waits() -> None:

@@ -309,7 +309,7 @@ async def test_a_plain_reply_of_an_engine_that_does_not_stop_is_read_to_its_end_
     start_proxy: StartProxy, until: Until
 ) -> None:
     async with scripted_engine(total_slots=1, default_generation_settings={"n_ctx": 2048}) as llama:
-        stack = await start_proxy(llama.port, kind="LlamaCpp")
+        stack = await start_proxy(llama.port, kind="LlamaCpp", backpressure={"maxRequests": 1})
         assert stack.proxy is not None
         dispatcher = stack.proxy.dispatcher
         chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 64}

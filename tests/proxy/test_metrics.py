@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fairqueue_proxy.intake import FIRST_LIMIT, STANDING
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_sim import RunningEngine, running_engine
 from proxy.conftest import StartProxy
@@ -218,12 +219,18 @@ async def test_gap_and_bound_are_shown_for_the_root_and_for_each_group(
 
 
 @pytest.mark.parametrize(
-    ("kind", "info", "policy", "source", "limit"),
+    ("kind", "info", "policy", "limits"),
     [
-        pytest.param("TGI", {"max_concurrent_requests": 128}, {}, "default", 32, id="default"),
-        pytest.param("TGI", {"max_concurrent_requests": 8}, {}, "default", 8, id="default, engine accepts fewer"),
-        pytest.param("LlamaCpp", {"total_slots": 4}, {}, "engine", 4, id="engine"),
-        pytest.param("LlamaCpp", {"total_slots": 4}, {"maxRequests": 3}, "policy", 3, id="policy"),
+        pytest.param("OpenAI", {}, {}, {("unstarted", "learned"): FIRST_LIMIT}, id="learned"),
+        pytest.param(
+            "LlamaCpp",
+            {"total_slots": 4},
+            {},
+            # One more than it runs at once stands in its queue.
+            {("requests", "engine"): 4 + STANDING, ("unstarted", "learned"): FIRST_LIMIT},
+            id="engine",
+        ),
+        pytest.param("LlamaCpp", {"total_slots": 4}, {"maxRequests": 3}, {("requests", "policy"): 3}, id="policy"),
     ],
 )
 async def test_a_limit_names_where_it_comes_from(
@@ -232,16 +239,16 @@ async def test_a_limit_names_where_it_comes_from(
     kind: str,
     info: dict[str, int],
     policy: dict[str, int],
-    source: str,
-    limit: int,
+    limits: dict[tuple[str, str], int],
 ) -> None:
     scripted.info = info
     stack = await start_proxy(scripted.port, kind=kind, backpressure=policy)
     text = await stack.metrics()
     # A budget without a limit has none to show.
-    assert labels_of(text, "capacity_limit") == {("requests", source)}
-    assert sample(text, "capacity_limit", budget="requests", source=source) == limit
-    assert labels_of(text, "capacity_used") == {("requests",), ("tokens",), ("prefill",)}
+    assert labels_of(text, "capacity_limit") == set(limits)
+    for (budget, source), limit in limits.items():
+        assert sample(text, "capacity_limit", budget=budget, source=source) == limit
+    assert labels_of(text, "capacity_used") == {("requests",), ("tokens",), ("prefill",), ("unstarted",)}
 
 
 async def test_what_the_engine_reports_is_shown_with_its_age_and_left_out_while_it_is_not_known(

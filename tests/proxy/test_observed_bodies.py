@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.test_sizes import ROUTES, names, parse, values
+from examples import at_most
 from fairqueue_proxy.observed import ASKING_FIELDS, asking
 
 
 @pytest.mark.parametrize(("kind", "path"), ROUTES)
+@at_most(8)
 @given(body=st.dictionaries(names, values, max_size=5))
 def test_only_what_asks_for_counts_differs(kind: str, path: str, body: dict[str, Any]) -> None:
     adapted = parse(kind, path, body).body

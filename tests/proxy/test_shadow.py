@@ -48,7 +48,7 @@ class Shadowed(Desk):
         dispatcher.scheduler.check()
         assert (dispatcher.jobs, dispatcher.observed, dispatcher.in_flight) == ([], set(), 0)
         assert repr(dispatcher.backlog) == "<Backlog 0 queued, 0 bytes>"
-        assert [budget.used for budget in dispatcher.capacity.budgets] == [0, 0, 0]
+        assert [budget.used for budget in dispatcher.capacity.budgets] == [0, 0, 0, 0]
 
 
 def test_the_order_is_what_it_would_be_and_waits_are_as_long() -> None:

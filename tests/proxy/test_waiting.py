@@ -225,7 +225,13 @@ async def test_when_both_come_in_one_moment_there_is_one_head(
         assert ("x-fairqueue-queue-seconds" in reply.headers) != (b"x-fairqueue-queue-seconds" in reply.body)
 
 
-@pytest.mark.parametrize("hold", ["200ms", "5m"], ids=["held back for a while", "held back for ever"])
+@pytest.mark.parametrize(
+    "hold",
+    [
+        pytest.param("200ms", id="held back for a while"),
+        pytest.param("5m", id="held back for ever", marks=pytest.mark.long),
+    ],
+)
 async def test_a_client_with_a_short_read_time_out_survives_a_longer_wait_if_it_hears_something(
     start_proxy: StartProxy, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, hold: str
 ) -> None:

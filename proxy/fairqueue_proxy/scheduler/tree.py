@@ -47,6 +47,8 @@ class Request:
     prompt_tokens: int
     max_output_tokens: int
     sequences: int = 1
+    # Its first token can be seen when it is made.
+    streamed: bool = True
     prompt_exact: bool = False
     cached_tokens: int = 0
     cached_known: bool = False
