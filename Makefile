@@ -8,7 +8,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test test-long test-vllm lab soak lint format crd mutation lock clean
+.PHONY: help setup demo test test-long test-vllm lab backpressure bench-backpressure soak lint format crd mutation lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,12 @@ test-vllm: $(STAMP) .venv-vllm/.ready-$(shell sha256sum requirements/vllm.txt | 
 
 lab: $(STAMP) ## write the figures and pictures of docs/fairness.md anew (minutes)
 	@$(BIN)/python -m fairqueue_sim.lab.fairness_page docs/fairness.md
+
+backpressure: $(STAMP) ## write the figures of docs/backpressure.md anew, but for those on sockets (a quarter of an hour and more)
+	@$(BIN)/python -m fairqueue_sim.lab.backpressure_page docs/backpressure.md
+
+bench-backpressure: $(STAMP) ## backpressure on sockets, pair by pair (an hour; goes on where it was broken off), into docs/backpressure.md
+	@$(BIN)/python bench/backpressure_sockets.py --page docs/backpressure.md
 
 soak: $(STAMP) ## 10,000 random request lives through real sockets
 	@$(BIN)/python -m pytest -m long tests/soak

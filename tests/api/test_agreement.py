@@ -97,5 +97,9 @@ def test_the_random_policies_are_well_formed_and_not() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=RULE_IDS)
 def test_the_random_policies_keep_and_break_each_rule(rule: Rule) -> None:
-    policies = (random_policy(seed, faults=False) for seed in range(150))
-    assert {by_us for content in policies for _, by_us in verdicts(rule, content)} == {True, False}
+    seen: set[bool] = set()
+    for seed in range(150):
+        seen.update(by_us for _, by_us in verdicts(rule, random_policy(seed, faults=False)))
+        if len(seen) == 2:
+            break
+    assert seen == {True, False}

@@ -92,7 +92,10 @@ async def test_an_interrupted_demo_leaves_nothing_behind(number: signal.Signals,
 
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("picture.jpg", "must end in .png"), ("nowhere/demo.png", "there is no such directory")],
+    [
+        ("picture.jpg", "must end in .png"),
+        pytest.param("nowhere/demo.png", "there is no such directory", marks=pytest.mark.long),
+    ],
 )
 async def test_a_bad_output_is_refused_before_anything_starts(output: str, said: str, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(

@@ -56,6 +56,7 @@ async def test_a_phase_waits_until_the_engine_neither_runs_nor_holds_a_request()
     assert asked == states
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("real_engine")
 async def test_engine_and_proxy_serve_each_tenant_by_its_key_and_end_afterwards(tmp_path: Path) -> None:
     files = write_proxy_files(tmp_path, ["batch", "chat"])

@@ -7,6 +7,8 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 
+import pytest
+
 from cli.sse_server import Exchange, Serve, chat_event
 from fairqueue_sim import running_engine
 
@@ -100,6 +102,7 @@ async def test_a_workload_is_reported_in_a_table_and_by_its_own_clock() -> None:
     assert "which ran 20 times as fast" in output
 
 
+@pytest.mark.long
 async def test_ctrl_c_reports_what_a_workload_has_got_so_far(serve: Serve) -> None:
     async def answer(exchange: Exchange) -> None:
         if len(server.received) == 3:

@@ -65,7 +65,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 async def test_told_to_go_it_finishes_the_stream_takes_no_connection_and_exits_with_0(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -222,7 +222,9 @@ def test_a_bad_address_is_refused_with_its_option_and_what_it_must_be(
     assert BAD_ADDRESSES[option, value] in said
 
 
-@pytest.mark.parametrize("option", ["--listen", "--admin", "--local"])
+@pytest.mark.parametrize(
+    "option", ["--listen", *(pytest.param(option, marks=pytest.mark.long) for option in ("--admin", "--local"))]
+)
 def test_a_port_in_use_is_named_with_its_option(options: dict[str, str], option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -279,6 +281,7 @@ def test_keys_without_a_directory_for_them_are_refused(options: dict[str, str]) 
     assert "pass --secrets DIR" in refusal(options)
 
 
+@pytest.mark.long
 def test_a_policy_that_is_no_yaml_is_refused_without_a_traceback(options: dict[str, str]) -> None:
     Path(options["--policy"]).write_text("spec: [")
     assert "policy.yaml" in refusal(options)

@@ -99,6 +99,7 @@ async def test_told_twice_to_go_it_writes_what_it_has(tmp_path: Path) -> None:
     assert [row["tenant"] for row in rows_of(trace.read_text())] == ["bob", "alice"]
 
 
+@pytest.mark.long
 async def test_a_disk_that_fills_up_is_told_once_and_harms_no_request(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     async with recording(tmp_path, trace) as stack:
@@ -147,7 +148,10 @@ def test_a_file_with_something_in_it_is_refused_and_kept(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("", "can't be written: Is a directory"), ("none/trace.csv", "can't be written: No such file or directory")],
+    [
+        ("", "can't be written: Is a directory"),
+        pytest.param("none/trace.csv", "can't be written: No such file or directory", marks=pytest.mark.long),
+    ],
 )
 def test_a_file_that_cannot_be_opened_is_named_with_option_and_fix(tmp_path: Path, name: str, why: str) -> None:
     trace = tmp_path / name

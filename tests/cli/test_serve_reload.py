@@ -225,7 +225,7 @@ async def test_fields_from_the_future_are_named_in_the_log_and_the_rest_is_used(
     assert all(warning.endswith("that this version does not know: future, queue.magic") for warning in warnings)
 
 
-@pytest.mark.parametrize("config_is", ["gone", "broken"])
+@pytest.mark.parametrize("config_is", ["gone", pytest.param("broken", marks=pytest.mark.long)])
 async def test_a_restart_without_a_document_starts_by_the_last_good_one(
     tmp_path: Path, engine: RunningEngine, weighing: Callable[[int], Document], config_is: str
 ) -> None:

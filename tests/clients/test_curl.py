@@ -112,13 +112,8 @@ def test_whoever_asks_first_whether_a_body_may_be_sent_is_told_to_go_on(doors: O
     assert (curled.status, curled.json["choices"][0]["message"]["content"]) == (200, TEXT)
 
 
-@pytest.mark.parametrize(
-    "outcome",
-    [
-        pytest.param(Outcome.TENANT_QUEUE_FULL, id="429"),
-        pytest.param(Outcome.QUEUE_FULL, id="503", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("outcome", [Outcome.TENANT_QUEUE_FULL, Outcome.QUEUE_FULL], ids=["429", "503"])
 def test_with_retry_it_waits_as_it_is_told_and_has_its_answer(
     doors: OpenDoors, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,15 +23,18 @@ TRYING = {
     "openai chat stream, 503": ("openai", "chat stream", "bob"),
     "openai response stream, 429": ("openai", "response stream", "carol"),
     "openai async chat stream, 503": ("openai", "async chat stream", "bob"),
-    "anthropic message, 503": ("anthropic", "message", "bob"),
-    "anthropic message stream, 429": ("anthropic", "message stream", "carol"),
+    "anthropic message, 429": ("anthropic", "message", "carol"),
+    "anthropic message stream, 503": ("anthropic", "message stream", "bob"),
     "anthropic async message, 429": ("anthropic", "async message", "carol"),
 }
 
 
+# Each client, each refusal, a plain reply and a stream; `make test-long` has them all.
+OFTEN = {"openai chat, 429", "anthropic message stream, 503"}
+
+
 def _trying(name: str) -> Any:
-    seldom = "async" in name or "response" in name
-    return pytest.param(name, marks=pytest.mark.long if seldom else ())
+    return pytest.param(name, marks=() if name in OFTEN else pytest.mark.long)
 
 
 @pytest.mark.parametrize("trying", [_trying(name) for name in TRYING])

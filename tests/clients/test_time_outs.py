@@ -59,7 +59,7 @@ GIVING_UP: dict[EngineKind, tuple[list[Call], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", GIVING_UP)
+@pytest.mark.parametrize("kind", ["vllm", pytest.param("tgi", marks=pytest.mark.long)])
 def test_a_plain_call_and_one_with_a_total_time_out_end_with_it(doors: OpenDoors, kind: EngineKind) -> None:
     door, (calls, expected) = doors(kind)["early"], GIVING_UP[kind]
     before = len(door.log.of("bob"))

@@ -6,7 +6,8 @@ import pytest
 
 from fairqueue_sim import load_profile
 from fairqueue_sim.lab.engines import LabEngine
-from fairqueue_sim.lab.fairness_page import between, figures_of, goals_table
+from fairqueue_sim.lab.fairness_page import figures_of, goals_table
+from fairqueue_sim.lab.marks import between
 from fairqueue_sim.lab.workloads import workload_names
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fairness.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from fairqueue_sim.lab import pictures
 from fairqueue_sim.lab.curves import MOMENTS, half_window, telling_tenants
@@ -26,6 +27,11 @@ def flood() -> Workload:
 @pytest.fixture(scope="module")
 def runs(flood: Workload) -> Runs:
     return compare(flood)
+
+
+@pytest.fixture(scope="module")
+def figure(flood: Workload, runs: Runs) -> Figure:
+    return pictures.figure(flood, runs)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +57,7 @@ def words(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def test_there_is_a_row_for_each_question_and_a_column_for_each_scheduler(flood: Workload, runs: Runs) -> None:
-    figure = pictures.figure(flood, runs)
+def test_there_is_a_row_for_each_question_and_a_column_for_each_scheduler(figure: Figure) -> None:
     assert len(figure.axes) == 3 * 2
     said = words(figure)
     assert said[0] == "two sorts: 360 requests from 2 tenants"
@@ -67,8 +72,7 @@ def test_there_is_a_row_for_each_question_and_a_column_for_each_scheduler(flood:
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["cost units", "cost units per second", "seconds"]
 
 
-def test_the_lines_are_the_figures_of_the_series(flood: Workload, runs: Runs) -> None:
-    figure = pictures.figure(flood, runs)
+def test_the_lines_are_the_figures_of_the_series(figure: Figure, flood: Workload, runs: Runs) -> None:
     half = half_window([run for _, run in runs])
     for column, (_, run) in enumerate(runs):
         for number, tenant in enumerate(telling_tenants(flood)):
@@ -84,14 +88,12 @@ def test_the_lines_are_the_figures_of_the_series(flood: Workload, runs: Runs) ->
                 assert waits.get_ydata()[moment] == pytest.approx(wait, nan_ok=True)
 
 
-def test_what_fairness_changes_is_seen(flood: Workload, runs: Runs) -> None:
-    figure = pictures.figure(flood, runs)
+def test_what_fairness_changes_is_seen(figure: Figure) -> None:
     waits_fcfs, waits_vtc = (curves(axes)[1].get_ydata() for axes in figure.axes[4:])
     assert np.nanmax(waits_fcfs) > 5 * np.nanmax(waits_vtc)
 
 
-def test_a_row_has_one_scale_and_all_that_is_drawn_fits_into_it(flood: Workload, runs: Runs) -> None:
-    figure = pictures.figure(flood, runs)
+def test_a_row_has_one_scale_and_all_that_is_drawn_fits_into_it(figure: Figure) -> None:
     for left, right in zip(figure.axes[::2], figure.axes[1::2], strict=True):
         assert left.get_ylim() == right.get_ylim()
         assert left.get_xlim() == right.get_xlim() == figure.axes[0].get_xlim()
@@ -101,14 +103,13 @@ def test_a_row_has_one_scale_and_all_that_is_drawn_fits_into_it(flood: Workload,
         assert not right.get_ylabel()
 
 
-def test_numbers_at_the_axes_are_written_out(flood: Workload, runs: Runs) -> None:
-    axis = pictures.figure(flood, runs).axes[0].yaxis
+def test_numbers_at_the_axes_are_written_out(figure: Figure) -> None:
+    axis = figure.axes[0].yaxis
     written = axis.get_major_formatter().format_ticks([0.0, 0.00005, 0.1, 800.0, 1_200_000.0])
     assert written == ["0", "0.00005", "0.1", "800", "1,200,000"]
 
 
-def test_the_legend_names_tenants_their_requests_and_the_end_of_arrivals(flood: Workload, runs: Runs) -> None:
-    figure = pictures.figure(flood, runs)
+def test_the_legend_names_tenants_their_requests_and_the_end_of_arrivals(figure: Figure) -> None:
     assert legend(figure) == ["flood, 300 requests", "calm, 60 requests", "after 2 s no new requests come"]
     figure.canvas.draw()
     box = figure.legends[0].get_window_extent()
@@ -119,8 +120,7 @@ def test_the_legend_names_tenants_their_requests_and_the_end_of_arrivals(flood: 
 
 
 @pytest.mark.long
-def test_nothing_overlaps_and_nothing_leaves_the_sheet(flood: Workload, runs: Runs) -> None:
-    figure = pictures.figure(flood, runs)
+def test_nothing_overlaps_and_nothing_leaves_the_sheet(figure: Figure) -> None:
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
     boxes += [axes.get_tightbbox() for axes in figure.axes] + [figure.legends[0].get_window_extent()]
@@ -233,11 +233,11 @@ def test_a_run_in_which_all_is_refused_says_so_beside_one_that_served() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        pytest.param("_hidden", "_hidden", id="underscore"),
+        pytest.param("_hidden", "_hidden", id="underscore", marks=pytest.mark.long),
         pytest.param("$a_b$ $\\frac$", "$a_b$ $\\frac$", id="no formula"),
         pytest.param("租户 \N{PILE OF POO}", "租户 \N{PILE OF POO}", id="letters the font lacks"),
         pytest.param("a\nb\x00\u202ec", "a\ufffdb\ufffd\ufffdc", id="control characters"),
-        pytest.param("x" * 300, "x" * 23 + "…", id="long"),
+        pytest.param("x" * 300, "x" * 23 + "…", id="long", marks=pytest.mark.long),
         pytest.param("<script>&", "<script>&", id="markup"),
     ],
 )
@@ -253,7 +253,7 @@ def test_any_name_is_drawn_as_it_is_or_made_safe(name: str, shown: str) -> None:
     assert b"<script>" not in drawn
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
+@pytest.mark.parametrize("kind", [pytest.param("png", marks=pytest.mark.long), "svg"])
 def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings(
     kind: str, flood: Workload, runs: Runs, request: pytest.FixtureRequest
 ) -> None:

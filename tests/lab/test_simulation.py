@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from examples import at_most
 from fairqueue_api import AnonymousSettings, Document
 from fairqueue_sim import load_profile
 from fairqueue_sim.lab.engines import LabEngine, RulesName
@@ -21,6 +22,12 @@ from fairqueue_sim.lab.workloads import Workload
 
 RULES: list[RulesName] = ["lightllm", "tgi", "vllm", "sglang"]
 SCHEDULERS = ["fcfs", "rpm:3", "lcf", "round-robin", "drr", "vtc", "vtc-predict", "vtc-oracle", "fairqueue"]
+# Each scheduler, and the product under all rules; `make test-long` has every pair.
+PAIRS = [
+    pytest.param(scheduler, rules, marks=() if scheduler == "fairqueue" or rules == "lightllm" else pytest.mark.long)
+    for scheduler in SCHEDULERS
+    for rules in RULES
+]
 
 
 def workload(arrivals: Sequence[Arrival], **weights: int) -> Workload:
@@ -46,8 +53,7 @@ def run(arrivals: Sequence[Arrival], scheduler: str, document: Document | None =
     return run_scheduler(Experiment(workload(arrivals), engine(**options)), scheduler, document=document)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("scheduler", "rules"), PAIRS)
 def test_every_request_is_served_in_full_or_refused_and_time_goes_forward(scheduler: str, rules: RulesName) -> None:
     arrivals = crowd(seed=3)
     course = run(arrivals, scheduler, rules=rules).course
@@ -89,9 +95,10 @@ def test_a_request_that_no_engine_could_hold_is_refused_by_all() -> None:
 
 def test_what_comes_all_at_once_is_judged_until_its_last_reply() -> None:
     arrivals = [Arrival(0.0, f"t{number % 3}", 100, 100) for number in range(300)]
-    result = run(arrivals, "fcfs").result
+    made = run(arrivals, "fcfs")
+    result = made.result
     assert result.service_difference is not None
-    assert result.service_difference.avg < 0.1 * 300 * 300 / run(arrivals, "fcfs").course.ended_at
+    assert result.service_difference.avg < 0.1 * 300 * 300 / made.course.ended_at
     assert result.jain_index == pytest.approx(1, abs=0.02)
 
 
@@ -116,6 +123,7 @@ def outside(arrivals: Sequence[Arrival], document: Document, *, each_step: bool)
     return [(fate.started_at, fate.first_token_at, fate.ended_at, fate.refused) for fate in course.fates]
 
 
+@at_most(5)
 @given(seed=st.integers(0, 2**32), weight=st.integers(1, 4))
 def test_charging_only_when_something_is_decided_decides_the_same(seed: int, weight: int) -> None:
     arrivals = crowd(seed, count=20, seconds=5)
@@ -124,6 +132,7 @@ def test_charging_only_when_something_is_decided_decides_the_same(seed: int, wei
     assert lazily == each_step
 
 
+@at_most(5)
 @given(seed=st.integers(0, 2**32))
 def test_the_gap_is_never_above_its_bound(seed: int) -> None:
     for scheduler in ("fairqueue", "vtc"):

@@ -409,7 +409,7 @@ def compare(examples: int) -> None:
 
 
 def test_the_scheduler_agrees_with_a_naive_one_on_random_trees_and_operations() -> None:
-    compare(50)
+    compare(20)
 
 
 @pytest.mark.long

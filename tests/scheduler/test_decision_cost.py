@@ -46,7 +46,7 @@ def count_looks(core: Scheduler) -> list[int]:
     return looks
 
 
-@pytest.mark.parametrize("tenants", [10, 10_000])
+@pytest.mark.parametrize("tenants", [10, 1_000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_a_decision_looks_at_few_keys_however_many_tenants_there_are(tenants: int) -> None:
     looks = looks_per_request(tenants, tokens=10)
     assert looks <= 12, f"{looks} looks at keys a request among {tenants} tenants"

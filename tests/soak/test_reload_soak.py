@@ -44,8 +44,8 @@ class Streamed:
     last: int = -1
 
 
-async def test_forty_streams_live_through_three_seconds_of_reloads(tmp_path: Path) -> None:
-    await soak(tmp_path, int(os.environ.get("FAIRQUEUE_SOAK_SEED", "1")), streams=40, seconds=3)
+async def test_forty_streams_live_through_two_seconds_of_reloads(tmp_path: Path) -> None:
+    await soak(tmp_path, int(os.environ.get("FAIRQUEUE_SOAK_SEED", "1")), streams=40, seconds=2)
 
 
 @pytest.mark.long
@@ -54,7 +54,7 @@ async def test_two_hundred_streams_live_through_a_minute_of_reloads(tmp_path: Pa
     await soak(tmp_path, seed, streams=200, seconds=60)
 
 
-@pytest.mark.parametrize(("streams", "seconds"), [(30, 3), pytest.param(200, 30, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("streams", "seconds"), [(30, 2), pytest.param(200, 30, marks=pytest.mark.long)])
 async def test_streams_live_through_policies_that_only_observe_every_other_time(
     tmp_path: Path, streams: int, seconds: int
 ) -> None:
