@@ -12,6 +12,7 @@ from typing import Protocol
 from fairqueue_proxy.intake import Amount, Intake
 from fairqueue_proxy.scheduler import Request
 
+REFUSAL_REMEMBERED_SECONDS = 60.0
 IDLE_LIMIT = 32
 """So many are sent at once to an engine that runs nothing."""
 
@@ -89,6 +90,8 @@ class Capacity:
         self._report = EngineReport()
         # Refusals have shown that the engine takes no more than so many requests at once.
         self._accepted: float | None = None
+        self._refused_at = 0.0
+        self._clock = clock
         # Requests, tokens, and those of them whose prefill is not over.
         self._taken: dict[Request, tuple[int, int, int]] = {}
         self.paused = False
@@ -134,8 +137,13 @@ class Capacity:
 
     def refused(self) -> None:
         """The engine had no room for a request that has been given back since: it holds all that it takes."""
-        self._accepted = max(float(self.requests.used), 1.0)
+        self._accepted, self._refused_at = max(float(self.requests.used), 1.0), self._clock()
         self.intake.refused()
+        self._set_limits()
+
+    def was_its_own_fault(self) -> None:
+        """A request was refused too often: it was not the engine that had no room."""
+        self._accepted = None
         self._set_limits()
 
     @property
@@ -150,7 +158,7 @@ class Capacity:
 
     def fits(self, request: Request) -> bool:
         """Whether the engine can take this request now."""
-        if self._closed:
+        if self.paused or (self._learns and not (self.intake.takes(request) or self._idle)):
             return False
         requests, tokens, prefill = self._needs(request)
         return self.requests.fits(requests) and self.tokens.fits(tokens) and self.prefill.fits(prefill)
@@ -175,11 +183,11 @@ class Capacity:
             self.tokens.used += need - tokens
             self._taken[request] = requests, need, prefill
 
-    def answered(self, request: Request, *, somebody_waits: bool) -> None:
-        """The request's first token is there, or all of its plain reply: its prefill is over."""
+    def answered(self, request: Request, *, somebody_waits: bool, whole: bool = False) -> None:
+        """The request's first token is there, or its reply as a whole: its prefill is over."""
         self._prefilled(request)
         in_flight = Amount(self.requests.used, self.tokens.used)
-        self.intake.answered(request, in_flight, somebody_waits=somebody_waits)
+        self.intake.answered(request, in_flight, somebody_waits=somebody_waits, whole=whole)
         self._set_limits()
 
     def started_before(self, request: Request) -> None:
@@ -195,8 +203,10 @@ class Capacity:
         self.prefill.used -= prefill
         self.intake.ended(request)
         if self._accepted is not None:
-            # One more for as many as fit: others may have gone since.
+            # One more for as many as fit: others may have gone since. After a while it is forgotten.
             self._accepted += requests / self._accepted
+            if self._clock() - self._refused_at > REFUSAL_REMEMBERED_SECONDS:
+                self._accepted = None
             self._set_limits()
 
     @property
@@ -205,17 +215,21 @@ class Capacity:
 
     @property
     def _closed(self) -> bool:
-        if self.paused or not self._learns:
-            return self.paused
-        idle = self.requests.used == self.intake.unstarted < IDLE_LIMIT
-        return not (self.intake.free or idle)
+        return self.paused or (self._learns and not (self.intake.free or self._idle))
+
+    @property
+    def _idle(self) -> bool:
+        """Nothing has started, and little is sent."""
+        return self.requests.used == self.intake.unstarted < IDLE_LIMIT
 
     def _needs(self, request: Request) -> tuple[int, int, int]:
         return request.sequences, self._tokens(request), request.prompt_tokens
 
     def _tokens(self, request: Request) -> int:
         # A limit of the policy's is on what will be there, what is learned is of what has been.
-        return self._kv_need(request, reserved=not self._learns)
+        need, context = self._kv_need(request, reserved=not self._learns), self._report.context_tokens
+        # An estimate may be of more than the engine ever holds.
+        return need if context is None else min(need, context * request.sequences)
 
     def _prefilled(self, request: Request) -> None:
         requests, tokens, prefill = self._taken[request]

@@ -150,6 +150,8 @@ class Dispatcher:
 
     def drop(self, job: Job) -> None:
         """A dispatched job ends for which the engine did nothing: uncharged."""
+        if job.refusals_by_engine:
+            self.capacity.was_its_own_fault()
         self.capacity.give(job.scheduled)
         self.scheduler.drop(job.scheduled)
         self._end(job)
@@ -162,9 +164,9 @@ class Dispatcher:
         """The engine works on the job."""
         self.scheduler.confirm(job.scheduled)
 
-    def first_token(self, job: Job) -> None:
-        """The job's prefill is over."""
-        self.capacity.answered(job.scheduled, somebody_waits=self._somebody_waits)
+    def first_token(self, job: Job, *, whole: bool = False) -> None:
+        """The job's prefill is over; of a reply that is only seen as a `whole`, long since."""
+        self.capacity.answered(job.scheduled, somebody_waits=self._somebody_waits, whole=whole)
         self.pump()
 
     def charge(self, job: Job, usage: Usage) -> None:

@@ -5,6 +5,7 @@ TGI's text has thousands of lines, and it is read on the loop that relays stream
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 
 # In quotes a label's value may hold anything, braces too.
 _LABELS = rb'\{(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*\}'
@@ -27,7 +28,8 @@ def series(name: str, text: bytes) -> Iterator[re.Match[bytes]]:
 def total(name: str, text: bytes) -> float | None:
     """Summed over all series of a name that hold a number; None without any."""
     values = [float(match["value"]) for match in series(name, text) if match["value"] is not None]
-    return sum(values) if values else None
+    # 1e999 is a number, too.
+    return sum(values) if values and all(map(isfinite, values)) else None
 
 
 def with_added(name: str, text: bytes, number: int) -> bytes:

@@ -22,7 +22,7 @@ behind the numbers, `docs/decisions/0006` the reasons.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
@@ -41,6 +41,11 @@ LEVELS_REMEMBERED = 48
 STEPS_REMEMBERED = 4
 STEPS_UNTIL_FULL = 3
 PROBE_EVERY_STEPS = 16
+LIKE_SLOTS = 20
+"""Within such a part of it the number that runs when the engine is full is taken to be the same."""
+SHORTEST_STEP_SECONDS = 0.002
+PACE_IS_LOST_SECONDS = 1.0
+MOST_PLAIN = 256
 STEPS_TO_STAND = 3
 SHORT_OUTPUT_TOKENS = 150
 COUNT_IS_OLD_SECONDS = 2.0
@@ -65,11 +70,13 @@ NOTHING = Amount(0, 0)
 
 @dataclass(slots=True)
 class _Step:
-    """Answers that came together: when the last one came, how many, the most that ran then, and what was left standing.
+    """Answers that came together: when the first and the last came, how many, the most that ran then, and what was left
+    standing.
 
     `had_room`: by what it has held before, the engine could have started the first that it left.
     """
 
+    began_at: float = 0.0
     at: float = float("-inf")
     answers: int = 0
     running: Amount = NOTHING
@@ -77,6 +84,7 @@ class _Step:
     had_room: bool = False
     somebody_waits: bool = False
     stood: bool = False
+    grew: bool = False
 
 
 class Intake:
@@ -112,7 +120,6 @@ class Intake:
         self._paced_at = 0.0
         self._step_seconds: deque[float] = deque(maxlen=STEPS_TIMED)
         self._ends: deque[float] = deque([float("-inf")] * STEPS_TO_STAND, maxlen=STEPS_TO_STAND)
-        self._quickest_seconds = float("inf")
 
     @property
     def unstarted(self) -> int:
@@ -122,12 +129,16 @@ class Intake:
     @property
     def present_limit(self) -> int:
         """On all that is not known to have started, as things are now."""
-        return max(self.limit, self.plain_limit) if self.plain else self.limit
+        return self.limit + self.plain_limit if self.plain else self.limit
 
     @property
     def free(self) -> bool:
-        """One more may be unstarted."""
-        return self.streams < self.limit and self.unstarted < max(self.limit, self.plain_limit)
+        """One more of either kind may be unstarted."""
+        return self.streams < self.limit and self.plain < self.plain_limit
+
+    def takes(self, request: Request) -> bool:
+        """It may be unstarted."""
+        return self.streams < self.limit if request.streamed else self.plain < self.plain_limit
 
     def sent(self, request: Request, tokens: int) -> None:
         """The engine is sent a request."""
@@ -143,22 +154,21 @@ class Intake:
         if (found := self._unstarted.pop(request, None)) is not None:
             self._count(request, -request.sequences, -found[1].tokens)
 
-    def answered(self, request: Request, in_flight: Amount, *, somebody_waits: bool) -> None:
-        """The request's first token has come, or all of a plain reply. `in_flight` is all that the engine has."""
+    def answered(self, request: Request, in_flight: Amount, *, somebody_waits: bool, whole: bool = False) -> None:
+        """The request's first token has come, or its reply as a `whole`. `in_flight` is all that the engine has."""
         found = self._unstarted.get(request)
         if found is None:
             return
-        for earlier in [it for it in self._before(request) if not it.streamed]:
-            self.gone(earlier)
+        self._overtake(request, found[0])
         self.gone(request)
-        if not request.streamed:
+        if not request.streamed or whole:
+            # When it started is not known.
             return
         now = self._clock()
         self._answer_seconds.append(now - found[0])
-        self._quickest_seconds = min(self._quickest_seconds, now - found[0])
         self._step_ended(now)
         if now - self._step.at > self._apart_seconds:
-            self._begin_step()
+            self._begin_step(now)
         step = self._step
         step.at, step.somebody_waits = now, somebody_waits
         step.stood = step.stood or found[0] < self._ends[0]
@@ -171,8 +181,19 @@ class Intake:
         step.left = self._standing()
         step.had_room = self._has_room(running)
         self._more(step)
-        if self._pacemaker is None:
+        if self._pacemaker is None or now - self._paced_at > PACE_IS_LOST_SECONDS:
+            if self._pacemaker is not None:
+                self._step_seconds.clear()
             self._pacemaker, self._paced_at = request, now
+
+    def _overtake(self, request: Request, sent_at: float) -> None:
+        """Engines start in order: what was sent before has started, too. A stream may only be about to show it."""
+        for it in list(self._unstarted):
+            if it is request:
+                return
+            at = self._unstarted[it][0]
+            if not it.streamed or (at < self._ends[0] and sent_at - at > 2 * self._apart_seconds):
+                self.gone(it)
 
     def made_token(self, request: Request) -> None:
         """One more token of a stream that has answered has come."""
@@ -182,7 +203,11 @@ class Intake:
     def paced(self) -> None:
         """A stream that runs has got one more token."""
         now = self._clock()
-        self._step_seconds.append(now - self._paced_at)
+        seconds = now - self._paced_at
+        if seconds < SHORTEST_STEP_SECONDS:
+            # One more event of the same step.
+            return
+        self._step_seconds.append(seconds)
         self._paced_at = now
         self._step_ended(now)
 
@@ -194,7 +219,7 @@ class Intake:
     @property
     def _apart_seconds(self) -> float:
         """What comes closer together is of one step."""
-        return median(self._step_seconds) / 2 if self._step_seconds else min(self._quickest_seconds, 1.0) / 2
+        return median(self._step_seconds) / 2 if self._step_seconds else min(self._answer_seconds, default=0.0) / 2
 
     def ended(self, request: Request) -> None:
         """The request has left the engine."""
@@ -204,11 +229,11 @@ class Intake:
 
     def refused(self) -> None:
         """The engine had no room for a request."""
-        self.limit, self.probe, self._quick = max(self.limit // 2, 1), 1, False
+        self.limit, self.probe, self._quick = max(self.limit // 2, 1), min(self.probe, 1), False
 
     def engine_counts(self, waiting: float, *, somebody_waits: bool) -> None:
         """The engine's own count of requests that wait in it."""
-        binds = self.plain > 0 and not self.free
+        binds = self.plain >= self.plain_limit
         self._counted_at = now = self._clock()
         before = now - COUNT_LAG_SECONDS
         sent_since = 0
@@ -221,14 +246,23 @@ class Intake:
         if waiting > 2 * STANDING:
             # What waited at the last look already has been taken off already.
             self.plain_limit = max(self.plain_limit - min(int(waiting) - STANDING, self._plain_since_count), 1)
-        elif not waiting and binds and somebody_waits:
-            self.plain_limit += max(self.plain_limit // PLAIN_GROWTH, 1)
+        elif not waiting and somebody_waits:
+            self._none_waits(plain_binds=binds)
         self._plain_since_count = 0
+
+    def _none_waits(self, *, plain_binds: bool) -> None:
+        """By its own count the engine has room, whatever first tokens told."""
+        if plain_binds:
+            self.plain_limit = min(self.plain_limit + max(self.plain_limit // PLAIN_GROWTH, 1), MOST_PLAIN)
+        elif not self.free:
+            self.limit += 1
+        elif self.level is not None:
+            self.probe = min(max(2 * self.probe, 1), self.limit)
 
     def begin_anew(self) -> None:
         """The engine has nothing: what it is given next may be of another kind, and more of it may fit."""
         self.level, self.probe, self._quick, self._steps_full = None, 1, True, 0
-        self.limit = max(self.limit, FIRST_LIMIT)
+        self.limit = FIRST_LIMIT
         self._step = _Step()
         self._steps.clear()
 
@@ -249,12 +283,6 @@ class Intake:
         else:
             self.plain += requests
 
-    def _before(self, request: Request) -> Iterator[Request]:
-        for it in self._unstarted:
-            if it is request:
-                return
-            yield it
-
     def _standing(self) -> int:
         standing = 0
         for request, (at, need) in self._unstarted.items():
@@ -272,16 +300,16 @@ class Intake:
             and running.tokens + first.tokens <= self._most.tokens
         )
 
-    def _begin_step(self) -> None:
+    def _begin_step(self, now: float) -> None:
         if self._steps:
             self._step_is_over(self._step)
-        self._step = _Step()
+        self._step = _Step(began_at=now)
         self._steps.append(self._step)
         self._most = NOTHING
         for step in self._steps:
             self._most = self._most.together(step.running)
         full = [step.running.requests for step in self._steps if step.left or step.stood]
-        self.tokens_bind = bool(full) and min(full) < max(full)
+        self.tokens_bind = bool(full) and max(full) - min(full) > max(1, max(full) // LIKE_SLOTS)
 
     def _step_is_over(self, step: _Step) -> None:
         before = NOTHING
@@ -312,9 +340,14 @@ class Intake:
         if not step.somebody_waits:
             # Nothing was learned of late: back to where it began.
             self.limit = max(self.limit, min(self.limit + 1, FIRST_LIMIT))
-        elif step.left or step.answers < self.limit:
+        elif step.grew or step.answers < self.limit or self._oldest_stream_at < step.began_at:
+            # Fewer have started than were there when the step's first answer came.
             return
-        elif self._quick:
-            self.limit += step.answers
         else:
-            self.limit += max(self.limit // GROWTH, 1) if step.had_room else 1
+            step.grew = True
+            more = self.limit if self._quick else max(self.limit // GROWTH, 1) if step.had_room else 1
+            self.limit += min(more, step.answers)
+
+    @property
+    def _oldest_stream_at(self) -> float:
+        return next((at for request, (at, _) in self._unstarted.items() if request.streamed), float("inf"))

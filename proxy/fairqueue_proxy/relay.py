@@ -145,7 +145,7 @@ class Relay:
             return
         if self.status < 400 and error is None:
             self._desk.confirm(self._job)
-            self._first_token()
+            self._first_token(whole=True)
         self._settle(Outcome.COMPLETED if error is None else Outcome.ENGINE_ERROR)
         self._decide(Verdict.RELAY)
 
@@ -255,10 +255,10 @@ class Relay:
         self.overloaded = self._decide(Verdict.OVERLOADED) or self.overloaded
         return self.overloaded
 
-    def _first_token(self) -> None:
+    def _first_token(self, *, whole: bool = False) -> None:
         if self._job.first_token_at is None:
             self._job.first_token_at = self._clock()
-            self._desk.first_token(self._job)
+            self._desk.first_token(self._job, whole=whole)
 
     def _send(self, data: bytes) -> None:
         if self._client_left:

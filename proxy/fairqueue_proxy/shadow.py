@@ -74,10 +74,10 @@ class Shadow:
         if self._is_in_flight(job):
             self._dispatcher.confirm(job)
 
-    def first_token(self, job: Job) -> None:
+    def first_token(self, job: Job, *, whole: bool = False) -> None:
         """The job's prefill is over."""
         if self._is_in_flight(job):
-            self._dispatcher.first_token(job)
+            self._dispatcher.first_token(job, whole=whole)
 
     def charge(self, job: Job, usage: Usage) -> None:
         """Charges what the meter has counted so far: all of it, as soon as the job's turn has come."""

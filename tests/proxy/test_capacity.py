@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from fairqueue_proxy import capacity as budgets
-from fairqueue_proxy.capacity import Capacity, EngineReport, Limits
+from fairqueue_proxy.capacity import REFUSAL_REMEMBERED_SECONDS, Capacity, EngineReport, Limits
 from fairqueue_proxy.policy_in_force import kv_need
 from fairqueue_proxy.scheduler import Node, Prediction, Request, Scheduler
 from fairqueue_proxy.scheduler.prediction import FIRST_GUESS_TOKENS
@@ -350,6 +350,30 @@ def test_after_a_refusal_there_is_one_more_for_each_turnover() -> None:
         engine.fill()
         assert engine.capacity.requests.used == 6 + turnover
         engine.answer(engine.taken)
+
+
+def test_a_refusal_is_forgotten_after_a_while() -> None:
+    engine = Engine()
+    engine.begin(6)
+    engine.capacity.refused()
+    engine.clock.now_seconds += REFUSAL_REMEMBERED_SECONDS
+    engine.give(engine.taken[0])
+    assert engine.source("requests")[1] == "learned"
+    engine.clock.now_seconds += 0.1
+    engine.give(engine.taken[0])
+    assert engine.source("requests")[1] != "learned"
+
+
+def test_an_estimate_of_more_than_the_engine_ever_holds_does_not_wait_for_an_empty_one() -> None:
+    engine = Engine()
+    engine.capacity.report(EngineReport(kv_tokens=1000, context_tokens=100))
+    engine.fill(prompt=10)
+    engine.give(engine.taken[0])
+    core = Scheduler(clock=FakeClock())
+    assert engine.capacity.fits(Request(core.add_node("a"), 100_000, 10)) == engine.capacity.fits(
+        Request(core.add_node("b"), 100, 10)
+    )
+    assert Capacity(Limits(max_tokens=1000), kv_need("VLLM"), FakeClock()).fits(Request(core.add_node("c"), 5000, 10))
 
 
 def test_an_engine_that_refuses_though_it_is_empty_is_sent_one_at_a_time() -> None:
