@@ -229,7 +229,7 @@ class Intake:
 
     def refused(self) -> None:
         """The engine had no room for a request."""
-        self.limit, self.probe, self._quick = max(self.limit // 2, 1), min(self.probe, 1), False
+        self.probe = min(self.probe, 1)
 
     def engine_counts(self, waiting: float, *, somebody_waits: bool) -> None:
         """The engine's own count of requests that wait in it."""

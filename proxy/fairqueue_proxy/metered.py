@@ -211,9 +211,7 @@ class MeteredRequest:
             if verdict is Verdict.OVERLOADED:
                 runtime.watch.overloaded()
                 relay.put_back()
-                if job.refusals_by_engine == 1:
-                    # More of them may be the request's own doing.
-                    runtime.dispatcher.engine_refused()
+                runtime.dispatcher.engine_refused()
             else:
                 runtime.watch.unreachable()
                 relay.put_back()

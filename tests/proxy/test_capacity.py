@@ -326,14 +326,13 @@ def test_after_a_refusal_no_more_are_sent_than_the_engine_had_then() -> None:
     assert engine.fill() == []
 
 
-def test_after_a_refusal_fewer_may_be_unstarted() -> None:
+def test_a_request_that_was_refused_for_itself_takes_nobodys_place() -> None:
     engine = Engine()
-    before, _ = engine.source("unstarted")
+    engine.begin(6)
     engine.capacity.refused()
-    after, _ = engine.source("unstarted")
-    assert before is not None
-    assert after is not None
-    assert 1 <= after < before
+    assert engine.source("requests") == (6, "learned")
+    engine.capacity.was_its_own_fault()
+    assert engine.source("requests")[1] != "learned"
 
 
 def test_after_a_refusal_there_is_one_more_for_each_turnover() -> None:
