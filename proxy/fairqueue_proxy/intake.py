@@ -115,7 +115,7 @@ class Intake:
         self._steps_full = self._steps_since_probe = 0
         self._output_tokens = 0.0
         self._counted_at, self._plain_since_count = float("-inf"), 0
-        # A stream whose tokens tell when steps end, and the ends of the last two.
+        # A stream whose tokens tell when steps end, and the ends of the last three.
         self._pacemaker: Request | None = None
         self._paced_at = 0.0
         self._step_seconds: deque[float] = deque(maxlen=STEPS_TIMED)
@@ -294,7 +294,7 @@ class Intake:
         return standing
 
     def _has_room(self, running: Amount) -> bool:
-        first = next((need for request, (_, need) in self._unstarted.items() if request.streamed), Amount(1, 1))
+        _, first = self._oldest_stream
         return (
             running.requests + first.requests <= self._most.requests
             and running.tokens + first.tokens <= self._most.tokens
@@ -340,7 +340,7 @@ class Intake:
         if not step.somebody_waits:
             # Nothing was learned of late: back to where it began.
             self.limit = max(self.limit, min(self.limit + 1, FIRST_LIMIT))
-        elif step.grew or step.answers < self.limit or self._oldest_stream_at < step.began_at:
+        elif step.grew or step.answers < self.limit or self._oldest_stream[0] < step.began_at:
             # Fewer have started than were there when the step's first answer came.
             return
         else:
@@ -349,5 +349,7 @@ class Intake:
             self.limit += min(more, step.answers)
 
     @property
-    def _oldest_stream_at(self) -> float:
-        return next((at for request, (at, _) in self._unstarted.items() if request.streamed), float("inf"))
+    def _oldest_stream(self) -> tuple[float, Amount]:
+        """Of those that have not started: when it was sent, and what it needs."""
+        streams = (found for request, found in self._unstarted.items() if request.streamed)
+        return next(streams, (float("inf"), Amount(1, 1)))

@@ -23,6 +23,7 @@ from fairqueue_sim.lab.changes import (
 )
 from fairqueue_sim.lab.engines import RulesName
 from fairqueue_sim.lab.fronts import Front, Inside
+from fairqueue_sim.lab.marks import line
 from fairqueue_sim.lab.orders import make_order
 from fairqueue_sim.lab.outside import Outside
 from fairqueue_sim.lab.policies import open_policy
@@ -161,7 +162,7 @@ def burst_table(pool: Executor) -> str:
         direct, behind = it.direct_seconds, it.full_seconds
         times = f"{behind / direct:.2f}" if direct and behind else ""
         cells = (it.lesson, f"`{it.rules}`", _seconds(direct), _seconds(behind), times, str(it.standing))
-        lines.append(f"| {' | '.join(cells)} | {'yes' if it.kept else 'no'} |")
+        lines.append(line((*cells, "yes" if it.kept else "no")))
     lines += ["", "| engine's rules | requests | found room | time in the queue, p99 |", "| --- | ---: | ---: | ---: |"]
     lines += [
         f"| `{it.rules}` | {it.requests:,} | {it.found_room:,} | {it.queue_seconds * 1000:.2f} ms |" for it in light

@@ -22,6 +22,7 @@ from fairqueue_proxy.outcome import Outcome
 from fairqueue_sim.lab.engines import LabEngine, RulesName
 from fairqueue_sim.lab.fate import Course, Fate
 from fairqueue_sim.lab.fronts import Front, Inside
+from fairqueue_sim.lab.marks import line
 from fairqueue_sim.lab.metrics import Array
 from fairqueue_sim.lab.orders import make_order
 from fairqueue_sim.lab.outside import Outside
@@ -342,7 +343,7 @@ def changes_table(pool: Executor) -> str:
             str(it.lost),
             "yes" if it.kept else "no",
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(line(cells))
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from msgspec import structs
 from fairqueue_api import AnonymousSettings, Document
 from fairqueue_proxy.tenants import ANONYMOUS
 from fairqueue_sim.lab.engines import LabEngine, RulesName
+from fairqueue_sim.lab.marks import line
 from fairqueue_sim.lab.metrics import Series
 from fairqueue_sim.lab.outside import Outside
 from fairqueue_sim.lab.policies import open_policy
@@ -233,5 +234,5 @@ def tricks_table(pool: Executor) -> str:
             f"{trick - twin:+.1f} ({100 * (trick / twin - 1):+.1f} %)",
             "yes" if it.harmless else "no",
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(line(cells))
     return "\n".join(lines)
