@@ -128,6 +128,7 @@ class Capacity:
     def waiting(self, waiting: float, *, somebody_waits: bool) -> None:
         """The engine's own count of requests that wait in it."""
         self.intake.engine_counts(waiting, somebody_waits=somebody_waits)
+        self._set_limits()
 
     def restarted(self) -> None:
         """The engine is a new one: what was learned of the old one is forgotten."""

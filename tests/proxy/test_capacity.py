@@ -226,6 +226,16 @@ def test_an_engine_that_says_nothing_is_limited_to_what_it_was_seen_to_run_and_a
     assert len(engine.fill()) == engine.capacity.intake.probe
 
 
+def test_an_engine_in_which_nobody_waits_by_its_own_count_is_sent_more_at_once() -> None:
+    engine = Engine()
+    for waits in engine.become_full(8):
+        engine.give(waits)
+    before = engine.capacity.requests.limit
+    assert before is not None
+    engine.capacity.waiting(0, somebody_waits=True)
+    assert engine.source("requests") == (8 + engine.capacity.intake.probe, "learned") > (before, "learned")
+
+
 def test_what_an_engine_says_holds_where_more_was_learned_and_what_was_learned_where_it_says_more() -> None:
     engine = Engine()
     engine.become_full(8)

@@ -45,7 +45,7 @@ def test_the_limit_comes_to_what_the_engine_starts_in_one_step(per_step: int, la
             engine.fill()
             engine.step(starts)
         # What was sent as a step began may have come too late for it, so as many again stand unseen.
-        assert starts <= engine.intake.limit <= max(2 * starts, starts + 2 * STANDING)
+        assert starts <= engine.intake.limit <= 2 * starts + STANDING
 
 
 def test_nothing_is_doubled_any_more_once_something_stood(engine: SteppedEngine) -> None:
