@@ -53,8 +53,12 @@ class Admin:
         app.router.add_get("/-/queue", self._queue)
         return app
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._exposition.render().encode(), headers={"Content-Type": CONTENT_TYPE})
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
+        await response.prepare(request)
+        async for text in self._exposition.slices():
+            await response.write(text)
+        return response
 
     async def _live(self, _request: web.Request) -> web.Response:
         return _json({"live": True})

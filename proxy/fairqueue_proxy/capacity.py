@@ -61,6 +61,11 @@ class Limits:
     max_tokens: int | None = None
     max_prefill_tokens: int | None = None
 
+    @property
+    def nothing(self) -> bool:
+        """How many are let in is not limited."""
+        return self.max_requests is None and self.max_tokens is None
+
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
@@ -78,6 +83,15 @@ class EngineReport:
     most_sequences: int | None = None
 
 
+@dataclass(slots=True)
+class _Taken:
+    """What a request uses of the budgets."""
+
+    requests: int
+    tokens: int
+    prefill: int
+
+
 class Capacity:
     """The budgets of one engine. `take` when a request starts, `give` at its end, exactly once each.
 
@@ -85,20 +99,20 @@ class Capacity:
     """
 
     def __init__(self, limits: Limits, kv_need: KvNeed, clock: Callable[[], float]) -> None:
-        self._limits = limits
-        self._kv_need = kv_need
+        self._limits, self._kv_need, self._learns = limits, kv_need, limits.nothing
         self._report = EngineReport()
         # Refusals have shown that the engine takes no more than so many requests at once.
         self._accepted: float | None = None
         self._refused_at = 0.0
         self._clock = clock
-        # Requests, tokens, and those of them whose prefill is not over.
-        self._taken: dict[Request, tuple[int, int, int]] = {}
+        self._taken: dict[Request, _Taken] = {}
         self.paused = False
         self.requests = Budget("requests")
         self.tokens = Budget("tokens")
         self.prefill = Budget("prefill")
         self.intake = Intake(clock)
+        # What the budgets' limits follow from, as they are.
+        self._known: tuple[object, ...] = ()
         self._set_limits()
 
     @property
@@ -117,7 +131,7 @@ class Capacity:
 
     def apply(self, limits: Limits, kv_need: KvNeed) -> None:
         """What the policy sets, from now on."""
-        self._limits, self._kv_need = limits, kv_need
+        self._limits, self._kv_need, self._learns = limits, kv_need, limits.nothing
         self._set_limits()
 
     def report(self, report: EngineReport) -> None:
@@ -161,28 +175,27 @@ class Capacity:
         """Whether the engine can take this request now."""
         if self.paused or (self._learns and not (self.intake.takes(request) or self._idle)):
             return False
-        requests, tokens, prefill = self._needs(request)
-        return self.requests.fits(requests) and self.tokens.fits(tokens) and self.prefill.fits(prefill)
+        need = self._needs(request)
+        return self.requests.fits(need.requests) and self.tokens.fits(need.tokens) and self.prefill.fits(need.prefill)
 
     def take(self, request: Request) -> None:
         """The request starts."""
         if not self._taken:
             self.intake.begin_anew()
             self._set_limits()
-        requests, tokens, prefill = self._taken[request] = self._needs(request)
-        self.requests.used += requests
-        self.tokens.used += tokens
-        self.prefill.used += prefill
-        self.intake.sent(request, tokens)
+        taken = self._taken[request] = self._needs(request)
+        self.requests.used += taken.requests
+        self.tokens.used += taken.tokens
+        self.prefill.used += taken.prefill
+        self.intake.sent(request, taken.tokens)
 
     def grown(self, request: Request) -> None:
         """The request's output is longer than before."""
-        requests, tokens, prefill = self._taken[request]
-        need = self._tokens(request)
         self.intake.made_token(request)
-        if need > tokens:
-            self.tokens.used += need - tokens
-            self._taken[request] = requests, need, prefill
+        taken = self._taken[request]
+        if (need := self._tokens(request)) > taken.tokens:
+            self.tokens.used += need - taken.tokens
+            taken.tokens = need
 
     def answered(self, request: Request, *, somebody_waits: bool, whole: bool = False) -> None:
         """The request's first token is there, or its reply as a whole: its prefill is over."""
@@ -198,21 +211,17 @@ class Capacity:
 
     def give(self, request: Request) -> None:
         """The request has left the engine."""
-        requests, tokens, prefill = self._taken.pop(request)
-        self.requests.used -= requests
-        self.tokens.used -= tokens
-        self.prefill.used -= prefill
+        taken = self._taken.pop(request)
+        self.requests.used -= taken.requests
+        self.tokens.used -= taken.tokens
+        self.prefill.used -= taken.prefill
         self.intake.ended(request)
         if self._accepted is not None:
             # One more for as many as fit: others may have gone since. After a while it is forgotten.
-            self._accepted += requests / self._accepted
+            self._accepted += taken.requests / self._accepted
             if self._clock() - self._refused_at > REFUSAL_REMEMBERED_SECONDS:
                 self._accepted = None
             self._set_limits()
-
-    @property
-    def _learns(self) -> bool:
-        return self._limits.max_requests is None and self._limits.max_tokens is None
 
     @property
     def _closed(self) -> bool:
@@ -223,8 +232,8 @@ class Capacity:
         """Nothing has started, and little is sent."""
         return self.requests.used == self.intake.unstarted < IDLE_LIMIT
 
-    def _needs(self, request: Request) -> tuple[int, int, int]:
-        return request.sequences, self._tokens(request), request.prompt_tokens
+    def _needs(self, request: Request) -> _Taken:
+        return _Taken(request.sequences, self._tokens(request), request.prompt_tokens)
 
     def _tokens(self, request: Request) -> int:
         # A limit of the policy's is on what will be there, what is learned is of what has been.
@@ -233,12 +242,16 @@ class Capacity:
         return need if context is None else min(need, context * request.sequences)
 
     def _prefilled(self, request: Request) -> None:
-        requests, tokens, prefill = self._taken[request]
-        self.prefill.used -= prefill
-        self._taken[request] = requests, tokens, 0
+        taken = self._taken[request]
+        self.prefill.used -= taken.prefill
+        taken.prefill = 0
 
     def _set_limits(self) -> None:
         policy, report, intake = self._limits, self._report, self.intake
+        known = policy, report, self._accepted, intake.probe, intake.level, intake.tokens_bind
+        if known == self._known:
+            return
+        self._known = known
         self.requests.set(policy.max_requests, "policy")
         self.tokens.set(policy.max_tokens, "policy")
         self.prefill.set(policy.max_prefill_tokens, "policy")

@@ -12,7 +12,7 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.http_exceptions import LineTooLong
 
 from fairqueue_proxy.engines import Access, Route
-from fairqueue_proxy.heads import request_id, values
+from fairqueue_proxy.heads import request_id
 from fairqueue_proxy.identity import Client
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metered import MeteredRequest
@@ -122,7 +122,7 @@ def _admit(in_force: InForce | None, request: web.BaseRequest, route: Route) -> 
     Raises:
         Refused: the route, or whoever it is.
     """
-    if route.access is Access.REFUSED or values(request.raw_headers, b"upgrade"):
+    if route.access is Access.REFUSED or "Upgrade" in request.headers:
         raise Refused(Outcome.FORBIDDEN_ROUTE, f"{request.method} on this path is not allowed")
     if route.access is Access.FREE:
         return None

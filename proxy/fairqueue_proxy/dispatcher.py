@@ -108,7 +108,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Lets in everybody whose turn it is. To be called after every change."""
         now = self._clock()
-        while (request := self.scheduler.dispatch(self.capacity.fits)) is not None:
+        while self.backlog.queued and (request := self.scheduler.dispatch(self.capacity.fits)) is not None:
             self._start(self._jobs[request], now)
         self._note_idle(now)
 
@@ -172,15 +172,12 @@ class Dispatcher:
     def charge(self, job: Job, usage: Usage) -> None:
         """Charges what the meter has counted so far."""
         request = job.scheduled
-        # Where cached tokens are cheaper, zero may mean that the engine tells of them only at the end: and what is
-        # charged can't be taken back.
-        told = usage.cached_tokens or request.cost.cached_input_percent >= 100
-        if usage.prompt_tokens is not None and told and not request.cached_known:
-            self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
+        if usage.prompt_tokens is not None and not request.cached_known:
+            self._charge_prompt(job, usage.prompt_tokens, usage.cached_tokens)
         if usage.output_tokens != request.output_tokens:
             self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
             self.capacity.grown(request)
-            self._count(job)
+            self._count_output(job, request.output_exact_tokens)
 
     def settle(self, job: Job, usage: Usage, *, complete: bool) -> None:
         """The job has left the engine, by whatever end: charge, free the slot, let in the next."""
@@ -198,7 +195,8 @@ class Dispatcher:
         self.malformed_events += usage.malformed_events
         self.capacity.give(request)
         self.scheduler.finish(request, complete=complete)
-        self._count(job)
+        self._count_prompt(job)
+        self._count_output(job, request.output_exact_tokens)
         self._pace.tick()
         self._pace_of(job.tenant).tick()
         self._end(job)
@@ -247,7 +245,7 @@ class Dispatcher:
 
     @property
     def _somebody_waits(self) -> bool:
-        return self.scheduler.head() is not None
+        return self.backlog.queued > 0 and self.scheduler.head() is not None
 
     def member_of(self, request: Request) -> str | None:
         """Who below its tenant a request is of."""
@@ -313,15 +311,29 @@ class Dispatcher:
             Outcome.TENANT_QUEUE_FULL, f"tenant {job.tenant.name} has too much queued already: try again later"
         )
 
-    def _count(self, job: Job) -> None:
-        """Brings the tenant's token counts in line with what it is charged for the job."""
-        request, tenant, counted = job.scheduled, job.tenant, job.counted
+    def _charge_prompt(self, job: Job, tokens: int, cached_tokens: int) -> None:
+        request = job.scheduled
+        # Where cached tokens are cheaper, zero may mean that the engine tells of them only at the end: and what is
+        # charged can't be taken back.
+        if cached_tokens or request.cost.cached_input_percent >= 100:
+            self.scheduler.prompt(request, tokens, cached_tokens)
+            self._count_prompt(job)
+
+    @staticmethod
+    def _count_prompt(job: Job) -> None:
+        """Brings the tenant's input tokens in line with what it is charged for the job."""
+        request, tenant = job.scheduled, job.tenant
         cached = min(request.cached_tokens, request.prompt_tokens)
-        prompt = request.prompt_tokens if request.prompt_exact else 0
-        tenant.input_tokens += prompt - cached - counted.get("input", 0)
-        tenant.cached_input_tokens += cached - counted.get("cached_input", 0)
-        tenant.output_tokens += request.output_exact_tokens - counted.get("output", 0)
-        counted.update(input=prompt - cached, cached_input=cached, output=request.output_exact_tokens)
+        prompt = request.prompt_tokens - cached if request.prompt_exact else -cached
+        tenant.input_tokens += prompt - job.counted_input
+        tenant.cached_input_tokens += cached - job.counted_cached
+        job.counted_input, job.counted_cached = prompt, cached
+
+    @staticmethod
+    def _count_output(job: Job, exact: int) -> None:
+        """The same of its output tokens."""
+        job.tenant.output_tokens += exact - job.counted_output
+        job.counted_output = exact
 
     def _note_idle(self, now: float) -> None:
         """Counts the time in which somebody waits for whom something is free."""

@@ -1,15 +1,21 @@
 """The proxy's /metrics in Prometheus text format, from plain numbers; own text, because a registry would stall every
-stream at each scrape. Label values are tenant and group names of the policy: few, and free of quotes."""
+stream at each scrape. Label values are tenant and group names of the policy: few, and free of quotes.
 
+A scrape is written in slices, between which streams go on. What is shown of one tenant is of one instant, as is each
+group's gap with its bound; different tenants may be some milliseconds apart.
+"""
+
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 
+from fairqueue_proxy.backlog import Backlog
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.entitlement import Entitlement
-from fairqueue_proxy.histogram import Histogram, merged
+from fairqueue_proxy.histogram import FIRST_TOKEN_SECONDS, QUEUE_SECONDS, REQUEST_SECONDS, Histogram
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.runtime import Runtime
 from fairqueue_proxy.scheduler import MICRO, Node
@@ -17,6 +23,8 @@ from fairqueue_proxy.tenants import OTHER, Tenant
 
 Samples = Iterable[tuple[str, float]]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SLICE_SECONDS = 0.0005
+_OUTCOMES = {outcome: outcome.value for outcome in Outcome}
 
 
 @lru_cache(maxsize=1 << 15)
@@ -31,28 +39,78 @@ def _text(value: float) -> str:
 
 
 def _family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
-    lines = [f"{_prefix(name, labels)}{_text(value)}\n" for labels, value in samples]
-    if lines:
-        yield f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} {kind}\n"
-        yield from lines
+    head = f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} {kind}\n"
+    for labels, value in samples:
+        yield f"{head}{_prefix(name, labels)}{_text(value)}\n"
+        head = ""
 
 
 def _histograms(name: str, text: str, histograms: Iterable[tuple[str, Histogram]]) -> Iterator[str]:
-    lines: list[str] = []
+    head = f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} histogram\n"
     for tenant, histogram in histograms:
-        count = 0
+        if not any(histogram.counts):
+            continue
+        yield head
+        head, count = "", 0
         for bound, found in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
             count += found
             le = "+Inf" if bound == float("inf") else f"{bound:g}"
-            lines.append(f'fairqueue_{name}_bucket{{tenant="{tenant}",le="{le}"}} {count}\n')
-        if not count:
-            del lines[-len(histogram.counts) :]
-            continue
-        lines.append(f'fairqueue_{name}_sum{{tenant="{tenant}"}} {_text(histogram.total)}\n')
-        lines.append(f'fairqueue_{name}_count{{tenant="{tenant}"}} {count}\n')
-    if lines:
-        yield f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} histogram\n"
-        yield from lines
+            yield f'fairqueue_{name}_bucket{{tenant="{tenant}",le="{le}"}} {count}\n'
+        yield f'fairqueue_{name}_sum{{tenant="{tenant}"}} {_text(histogram.total)}\n'
+        yield f'fairqueue_{name}_count{{tenant="{tenant}"}} {count}\n'
+
+
+@dataclass(slots=True)
+class _Row:
+    """What is shown with one tenant label: the figures of a tenant at one instant, or the sums of all that share it."""
+
+    label: str
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    would_be: Counter[Outcome] = field(default_factory=Counter)
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    served: int = 0
+    entitled: float = 0.0
+    active_seconds: float = 0.0
+    queued: int = 0
+    in_flight: int = 0
+    queue_seconds: Histogram = field(default_factory=lambda: Histogram(QUEUE_SECONDS))
+    first_token_seconds: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_SECONDS))
+    request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS))
+    # Of a tenant that is in force.
+    weight: int = 0
+    key: float = 0.0
+
+    def add(self, tenant: Tenant, entitlement: Entitlement, backlog: Backlog) -> None:
+        """Takes in all that is known of a tenant now."""
+        self.outcomes.update(tenant.outcomes)
+        self.would_be.update(tenant.would_be)
+        self.input_tokens += tenant.input_tokens
+        self.cached_input_tokens += tenant.cached_input_tokens
+        self.output_tokens += tenant.output_tokens
+        for node in tenant.nodes:
+            self.served += node.served
+            self.entitled += entitlement.entitled(node)
+            self.active_seconds += entitlement.active_seconds(node)
+            self.queued += backlog.queued_of(node)
+            self.in_flight += node.in_flight
+        self.queue_seconds.add(tenant.queue_seconds)
+        self.first_token_seconds.add(tenant.first_token_seconds)
+        self.request_seconds.add(tenant.request_seconds)
+        self.weight, self.key = tenant.node.weight, tenant.node.key
+
+    @property
+    def in_force(self) -> bool:
+        """It is one tenant's."""
+        return self.label != OTHER
+
+
+def _tokens(rows: Iterable[_Row]) -> Samples:
+    for row in rows:
+        yield f'{{tenant="{row.label}",kind="input"}}', row.input_tokens
+        yield f'{{tenant="{row.label}",kind="cached_input"}}', row.cached_input_tokens
+        yield f'{{tenant="{row.label}",kind="output"}}', row.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,119 +125,102 @@ class Exposition:
     def _dispatcher(self) -> Dispatcher:
         return self.runtime.dispatcher
 
-    def render(self) -> str:
-        """The text of one scrape."""
-        return "".join([*self._tenants(), *self._scheduler(), *self._engine()])
+    async def slices(self) -> AsyncIterator[bytes]:
+        """The text of one scrape. After each slice whoever else has something to do is let in."""
+        clock = self.runtime.clock
+        parts: list[str] = []
+        due = clock() + SLICE_SECONDS
+        for part in self._parts():
+            parts.append(part)
+            if clock() < due:
+                continue
+            if text := "".join(parts):
+                yield text.encode()
+            parts.clear()
+            await asyncio.sleep(0)
+            due = clock() + SLICE_SECONDS
+        yield "".join(parts).encode()
 
-    def _rows(self) -> dict[str, list[Tenant]]:
-        """Tenants by label; those that are in force no more share one."""
+    def _parts(self) -> Iterator[str]:
+        """The text in parts, each of which takes some microseconds to make. Some are empty."""
+        rows: list[_Row] = []
         tenants = self.runtime.tenants
-        rows = {name: [tenant] for name, tenant in tenants.by_name.items()}
-        return rows | {OTHER: tenants.gone} if tenants.gone else rows
+        gone, backlog = list(tenants.gone), self._dispatcher.backlog
+        shown = [(name, [tenant]) for name, tenant in tenants.by_name.items()]
+        for label, sharing in [*shown, (OTHER, gone)] if gone else shown:
+            rows.append(row := _Row(label))
+            for tenant in sharing:
+                row.add(tenant, self.entitlement, backlog)
+                yield ""
+        yield from self._tenants(rows)
+        yield from self._scheduler()
+        yield from self._engine()
 
-    def _each(self, value: Callable[[Tenant], float], *, present_only: bool = False) -> list[tuple[str, float]]:
-        return [
-            (f'{{tenant="{name}"}}', sum(value(tenant) for tenant in tenants))
-            for name, tenants in self._rows().items()
-            if name != OTHER or not present_only
-        ]
-
-    def _requests(self) -> Samples:
-        for name, tenants in self._rows().items():
-            counts = sum((tenant.outcomes for tenant in tenants), Counter[Outcome]())
-            for outcome in Outcome:
-                if counts[outcome] or outcome is Outcome.COMPLETED:
-                    yield f'{{tenant="{name}",outcome="{outcome.value}"}}', counts[outcome]
-        for outcome, count in self.runtime.outcomes.items():
+    def _requests(self, rows: list[_Row]) -> Samples:
+        for row in rows:
+            for outcome, word in _OUTCOMES.items():
+                if row.outcomes[outcome] or outcome is Outcome.COMPLETED:
+                    yield f'{{tenant="{row.label}",outcome="{word}"}}', row.outcomes[outcome]
+        for outcome, count in list(self.runtime.outcomes.items()):
             yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
-    def _would_be(self) -> Samples:
-        for name, tenants in self._rows().items():
-            counts = sum((tenant.would_be for tenant in tenants), Counter[Outcome]())
-            for outcome, count in counts.items():
-                yield f'{{tenant="{name}",outcome="{outcome.value}"}}', count
-        for outcome, count in self.runtime.would_be.items():
+    def _would_be(self, rows: list[_Row]) -> Samples:
+        for row in rows:
+            for outcome, count in row.would_be.items():
+                yield f'{{tenant="{row.label}",outcome="{outcome.value}"}}', count
+        for outcome, count in list(self.runtime.would_be.items()):
             yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
-    def _tokens(self) -> Samples:
-        for name, tenants in self._rows().items():
-            yield f'{{tenant="{name}",kind="input"}}', sum(tenant.input_tokens for tenant in tenants)
-            yield f'{{tenant="{name}",kind="cached_input"}}', sum(tenant.cached_input_tokens for tenant in tenants)
-            yield f'{{tenant="{name}",kind="output"}}', sum(tenant.output_tokens for tenant in tenants)
+    def _tenants(self, rows: list[_Row]) -> Iterator[str]:
+        def each(value: Callable[[_Row], float]) -> Samples:
+            return ((f'{{tenant="{row.label}"}}', value(row)) for row in rows)
 
-    def _histograms(self, which: Callable[[Tenant], Histogram]) -> Iterator[tuple[str, Histogram]]:
-        for name, tenants in self._rows().items():
-            yield name, merged([which(tenant) for tenant in tenants])
+        def each_in_force(value: Callable[[_Row], float]) -> Samples:
+            return ((f'{{tenant="{row.label}"}}', value(row)) for row in rows if row.in_force)
 
-    def _entitled(self, tenant: Tenant) -> float:
-        return sum(map(self.entitlement.entitled, tenant.nodes)) / MICRO
+        def histograms(which: Callable[[_Row], Histogram]) -> Iterator[tuple[str, Histogram]]:
+            return ((row.label, which(row)) for row in rows)
 
-    def _active_seconds(self, tenant: Tenant) -> float:
-        return sum(map(self.entitlement.active_seconds, tenant.nodes))
-
-    def _tenants(self) -> Iterator[str]:
-        backlog = self._dispatcher.backlog
-        yield from _family("requests_total", "counter", "Requests by how they ended.", self._requests())
+        yield from _family("requests_total", "counter", "Requests by how they ended.", self._requests(rows))
         yield from _family(
             "observed_refusals_total",
             "counter",
             "Requests that were relayed and would have been refused, had the policy not only observed.",
-            self._would_be(),
+            self._would_be(rows),
         )
-        yield from _family("tokens_total", "counter", "Tokens charged.", self._tokens())
-        yield from _family(
-            "service_total", "counter", "Cost units charged.", self._each(lambda tenant: tenant.served / MICRO)
-        )
+        yield from _family("tokens_total", "counter", "Tokens charged.", _tokens(rows))
+        yield from _family("service_total", "counter", "Cost units charged.", each(lambda row: row.served / MICRO))
         yield from _family(
             "entitled_service_total",
             "counter",
             "Cost units that were the tenant's weighted share while it was backlogged.",
-            self._each(self._entitled),
+            each(lambda row: row.entitled / MICRO),
         )
         yield from _family(
             "backlogged_seconds_total",
             "counter",
             "Time with a queued request that the tenant's own limits allow.",
-            self._each(self._active_seconds),
+            each(lambda row: row.active_seconds),
         )
-        yield from _family(
-            "queue_requests",
-            "gauge",
-            "Requests queued in the proxy.",
-            self._each(lambda tenant: sum(map(backlog.queued_of, tenant.nodes))),
-        )
-        yield from _family(
-            "in_flight_requests",
-            "gauge",
-            "Requests in the engine.",
-            self._each(lambda tenant: tenant.in_flight),
-        )
-        yield from _family(
-            "tenant_weight",
-            "gauge",
-            "The tenant's weight.",
-            self._each(lambda tenant: tenant.node.weight, present_only=True),
-        )
+        yield from _family("queue_requests", "gauge", "Requests queued in the proxy.", each(lambda row: row.queued))
+        yield from _family("in_flight_requests", "gauge", "Requests in the engine.", each(lambda row: row.in_flight))
+        yield from _family("tenant_weight", "gauge", "The tenant's weight.", each_in_force(lambda row: row.weight))
         yield from _family(
             "virtual_counter",
             "gauge",
             "What the tenant is ordered by, in cost units over weight.",
-            self._each(lambda tenant: tenant.node.key, present_only=True),
+            each_in_force(lambda row: row.key),
         )
         yield from _histograms(
-            "queue_seconds",
-            "Time from queued to let in.",
-            self._histograms(lambda tenant: tenant.queue_seconds),
+            "queue_seconds", "Time from queued to let in.", histograms(lambda row: row.queue_seconds)
         )
         yield from _histograms(
             "time_to_first_token_seconds",
             "Time from arrival to the first token (plain replies: to their end).",
-            self._histograms(lambda tenant: tenant.first_token_seconds),
+            histograms(lambda row: row.first_token_seconds),
         )
         yield from _histograms(
-            "request_seconds",
-            "Time from arrival to the end.",
-            self._histograms(lambda tenant: tenant.request_seconds),
+            "request_seconds", "Time from arrival to the end.", histograms(lambda row: row.request_seconds)
         )
 
     def _scheduler(self) -> Iterator[str]:

@@ -7,6 +7,7 @@ headers by which a client could steer the engine's own order or sessions.
 import random
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -16,7 +17,7 @@ _HOP_BY_HOP = frozenset(
 )
 # Set anew for the engine, or settled between us and the client (100-continue, no compression to look through).
 _OURS = frozenset(b"host content-length expect accept-encoding x-request-id".split())
-_NOT_FOR_CLIENTS = _HOP_BY_HOP | {b"content-length", b"x-request-id"}
+_NOT_FOR_CLIENTS = frozenset(name.decode() for name in _HOP_BY_HOP | {b"content-length", b"x-request-id"})
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}\Z")
 
 
@@ -46,10 +47,9 @@ def engine_head(
 ) -> bytes:
     """Request line and headers for the engine. `withheld`: lower-case names of what is for us or would steer it.
     `api_key`: the engine's own, in place of whatever the client sent."""
-    listed = b",".join(values(headers, b"connection")).lower()
-    dropped = _HOP_BY_HOP | _OURS | withheld | {name.strip() for name in listed.split(b",")}
-    if api_key is not None:
-        dropped |= {b"authorization"}
+    dropped = _not_for_engines(withheld, api_key is not None)
+    if listed := values(headers, b"connection"):
+        dropped |= {name.strip() for name in b",".join(listed).lower().split(b",")}
     lines = [f"{method} {target} HTTP/1.1\r\nHost: {authority}".encode("latin-1")]
     lines += [name + b": " + value for name, value in headers if name.lower() not in dropped]
     lines.append(b"Accept-Encoding: identity")
@@ -62,9 +62,18 @@ def engine_head(
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
+@lru_cache(16)
+def _not_for_engines(withheld: frozenset[bytes], has_own_key: bool) -> frozenset[bytes]:
+    return _HOP_BY_HOP | _OURS | withheld | ({b"authorization"} if has_own_key else set())
+
+
 def client_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The engine's headers as the client gets them: without what is between us and the engine."""
-    pairs = list(headers)
-    listed = ",".join(value for name, value in pairs if name.lower() == "connection").lower()
-    dropped = {name.decode() for name in _NOT_FOR_CLIENTS} | {name.strip() for name in listed.split(",")}
-    return [(name, value) for name, value in pairs if name.lower() not in dropped]
+    kept, listed = [], []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "connection":
+            listed += [each.strip() for each in value.lower().split(",")]
+        if lower not in _NOT_FOR_CLIENTS:
+            kept.append((name, value))
+    return [pair for pair in kept if pair[0].lower() not in listed] if listed else kept

@@ -80,6 +80,8 @@ class Identity:
     def withheld(self, peer: str | None) -> frozenset[bytes]:
         """Lower-case names of headers that the engine must not see: those that carry credentials, or an identity from
         somebody who is not trusted."""
+        if len(self._key_headers) == len(self._sources):
+            return self._key_headers
         address = _address(peer)
         return self._key_headers | {
             source.header for source in self._sources if not source.is_key and not source.trusts(address)

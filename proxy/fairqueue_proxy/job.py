@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from fairqueue_proxy.engines import Call
@@ -70,7 +70,10 @@ class Job:
     status: int | None = None
     outcome: Outcome | None = None
     queue_seconds: float = 0.0
-    counted: dict[str, int] = field(default_factory=dict)
+    # Of its tokens, what is in the tenant's counts.
+    counted_input: int = 0
+    counted_cached: int = 0
+    counted_output: int = 0
 
     def __repr__(self) -> str:
         return f"<Job {self.request_id} of {self.tenant.name}>"

@@ -1,8 +1,13 @@
 """Request paths in one form, so that a route is matched on what the engine will read and on nothing else."""
 
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
+PATHS_REMEMBERED = 64
+"""Clients use few."""
 
+
+@lru_cache(PATHS_REMEMBERED)
 def normalise(path: str) -> str | None:
     """The path percent-decoded, without empty, `.` and `..` segments.
 
@@ -33,6 +38,7 @@ def as_sent(raw_path: str) -> str:
     return raw_path.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
+@lru_cache(PATHS_REMEMBERED)
 def encode(path: str) -> str:
     """A normalised path as it goes to the engine."""
     return quote(path, safe="/:@!$&'()*+,;=-._~")

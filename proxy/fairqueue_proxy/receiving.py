@@ -101,14 +101,16 @@ async def receive_body(
     Raises:
         Refused: too large (before it is read, and before `100 Continue`), too slow, compressed, or broken.
     """
-    too_large = Refused(Outcome.TOO_LARGE, f"the body is larger than {most_bytes} bytes")
     if request.content_length is not None and request.content_length > most_bytes:
-        raise too_large
+        raise _too_large(most_bytes)
     _refuse_codings(request, content=read)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     count(0)
+    if request.content.is_eof():
+        # A body of usual size comes with its head.
+        return _at_once(request, most_bytes, count)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS) as timeout:
@@ -117,7 +119,7 @@ async def receive_body(
                 count(len(chunk))
                 body += chunk
                 if len(body) > most_bytes:
-                    raise too_large
+                    raise _too_large(most_bytes)
     except TimeoutError:
         if whose.refused is not None:
             raise whose.refused from None
@@ -129,8 +131,26 @@ async def receive_body(
     return bytes(body)
 
 
+def _at_once(request: web.BaseRequest, most_bytes: int, count: Callable[[int], None]) -> bytes:
+    """The whole body, which has come."""
+    try:
+        body = request.content.read_nowait()
+    except web.RequestPayloadError as error:
+        raise Refused(Outcome.BAD_REQUEST, f"the body is broken: {error}") from None
+    count(len(body))
+    if len(body) > most_bytes:
+        raise _too_large(most_bytes)
+    return body
+
+
+def _too_large(most_bytes: int) -> Refused:
+    return Refused(Outcome.TOO_LARGE, f"the body is larger than {most_bytes} bytes")
+
+
 def _refuse_codings(request: web.BaseRequest, *, content: bool) -> None:
     """We look into bodies as they come: compressed ones can't be read."""
+    if "Content-Encoding" not in request.headers and "Transfer-Encoding" not in request.headers:
+        return
     codings = values(request.raw_headers, b"content-encoding")
     transfer = values(request.raw_headers, b"transfer-encoding")
     if content and [value.lower() for value in codings] not in ([], [b"identity"]):

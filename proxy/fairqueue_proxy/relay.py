@@ -113,7 +113,8 @@ class Relay:
         if self.overloaded:
             return
         if self.streamed:
-            self._send(b"".join([self._event(event) for event in self._splitter.feed(data)]))
+            events = self._splitter.feed(data)
+            self._send(self._event(events[0]) if len(events) == 1 else b"".join(map(self._event, events)))
         elif self.passing_plain:
             self._body = (self._body + data)[-TAIL_BYTES:]
             self._send(data)
@@ -224,14 +225,14 @@ class Relay:
             self._outflow.release()
 
     def _event(self, event: bytes) -> bytes:
-        usage = self._meter.usage
-        out = self._meter.event(event)
-        if self._engine_is_full():
+        meter, job = self._meter, self._job
+        out, usage = meter.event(event), meter.usage
+        if usage.error is not None and self._engine_is_full():
             return b""
         if usage.output_tokens or usage.prompt_tokens is not None:
-            self._desk.charge(self._job, usage)
-        if usage.error is None and self._meter.is_first_token():
-            self._desk.confirm(self._job)
+            self._desk.charge(job, usage)
+        if job.first_token_at is None and usage.error is None and meter.is_first_token():
+            self._desk.confirm(job)
             self._first_token()
         if not self.decided.done() and data_span(event) is not None:
             self._decide(Verdict.RELAY)

@@ -30,18 +30,22 @@ class Waiting:
         self._request = request
         self._hold_seconds = hold_seconds
         self._dress = dress
+        # For most the engine answers long before.
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.response: web.StreamResponse | None = None
         self.writer: AbstractStreamWriter | None = None
 
     async def __aenter__(self) -> "Waiting":
         if self._hold_seconds is not None:
-            self._task = asyncio.get_running_loop().create_task(self._keep_alive(self._hold_seconds))
+            self._timer = asyncio.get_running_loop().call_later(self._hold_seconds, self._begin)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         task = self._task
         if task is not None:
             task.cancel()
@@ -51,8 +55,10 @@ class Waiting:
             if failure is not None and not isinstance(failure, ConnectionError):
                 raise failure
 
-    async def _keep_alive(self, hold_seconds: float) -> None:
-        await asyncio.sleep(hold_seconds)
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def _keep_alive(self) -> None:
         response = web.StreamResponse()
         self._dress(response, HEADERS)
         if self._request.version >= (1, 1):

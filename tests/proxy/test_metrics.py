@@ -1,14 +1,18 @@
 """What /metrics shows: names, types and labels as documented, and values that are what really happened."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fairqueue_proxy.exposition import Exposition
 from fairqueue_proxy.intake import FIRST_LIMIT, STANDING
 from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.proxy import Proxy
 from fairqueue_sim import RunningEngine, running_engine
+from proxy.changing import Versions
 from proxy.conftest import StartProxy
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
 from proxy.raw_client import ask, request
@@ -331,3 +335,55 @@ async def test_counters_that_have_grown_large_still_move_with_each_request(
     assert 'outcome="completed"} 12345678902\n' in after
     assert sample(after, "tokens_total", tenant="alice", kind="input") > 98_765_432_109_876
     assert sample(after, "service_total", tenant="alice") > 12_345_678_901.5
+
+
+async def sliced(proxy: Proxy, between: Callable[[], None] = lambda: None) -> list[str]:
+    """A scrape whose slices are as small as can be, as time flies; `between` is called after each of them."""
+    proxy.runtime.clock = count().__next__
+    slices = []
+    async for text in Exposition(proxy.runtime, proxy.entitlement, proxy.reloads).slices():
+        slices.append(text.decode())
+        between()
+    return slices
+
+
+async def test_others_are_let_in_between_the_slices_of_a_scrape(start_proxy: StartProxy, engine: RunningEngine) -> None:
+    stack = await start_proxy(engine.port, tenants=[{"name": f"tenant-{number}"} for number in range(50)])
+    assert stack.proxy is not None
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    slices = await sliced(stack.proxy)
+    turning.cancel()
+    families = list(text_string_to_metric_families("".join(slices)))
+    assert len(slices) > 10 * 50
+    assert turns > len(slices) - 10
+    assert len({family.name for family in families}) == len(families)
+    assert len(labels_of("".join(slices), "tokens_total")) == 3 * 50
+
+
+async def test_a_scrape_takes_all_that_it_shows_of_tenants_at_its_beginning(
+    start_proxy: StartProxy, engine: RunningEngine, versions: Versions
+) -> None:
+    stack = await start_proxy(engine.port)
+    proxy = stack.proxy
+    assert proxy is not None
+    await ask(stack.data, request("/generate", generate(), tenant="alice"))
+    alice = proxy.runtime.tenants.by_name["alice"]
+    before = alice.output_tokens
+
+    def change() -> None:
+        alice.output_tokens += 1
+        if "alice" in proxy.runtime.tenants.by_name:
+            versions.apply(stack, tenants=[{"name": "carol"}])
+
+    text = "".join(await sliced(proxy, change))
+    assert {tenant for (tenant,) in labels_of(text, "virtual_counter")} == {"alice", "bob"}
+    assert sample(text, "tokens_total", tenant="alice", kind="output") == before
+    assert sample(text, "queue_seconds_count", tenant="alice") == 1

@@ -264,11 +264,17 @@ async def test_a_client_with_a_short_read_time_out_survives_a_longer_wait_if_it_
 async def test_who_leaves_in_the_moment_when_the_waiting_ends_is_not_taken_for_present() -> None:
     """The end of the comments is waited for; a cancellation that comes meanwhile is the handler's."""
 
+    class Commenting(Waiting):
+        async def _keep_alive(self) -> None:
+            begun.set()
+            await asyncio.sleep(1000)
+
     async def handler() -> None:
-        async with Waiting(cast(web.BaseRequest, None), 1000.0, lambda _response, _headers: None):
+        async with Commenting(cast(web.BaseRequest, None), 0.0, lambda _response, _headers: None):
+            await begun.wait()
             ending.set()
 
-    ending = asyncio.Event()
+    begun, ending = asyncio.Event(), asyncio.Event()
     handling = asyncio.create_task(handler())
     await ending.wait()
     handling.cancel()

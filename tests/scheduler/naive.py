@@ -372,10 +372,11 @@ class Naive:
         return max(keys) - min(keys) if keys else 0.0
 
     def bound(self, node: NaiveNode) -> float:
-        """What stood before a change of weights stands until all children are within the new one."""
-        keys = [self.key(child) for child in self.active_children(node)]
+        """What stood before a change of weights stands until all children are within the new one, whatever becomes of
+        their reservations."""
+        settled = [child.settled for child in self.active_children(node)]
         bound = node.largest_course / (self.lightest(node) * MICRO)
-        if keys and max(self.key(child) for child in node.children) - min(keys) <= bound:
+        if settled and max(self.key(child) for child in node.children) - min(settled) <= bound:
             node.old_weights, node.moved_by = [], 0.0
         if not node.old_weights:
             return bound

@@ -415,3 +415,29 @@ def test_the_scheduler_agrees_with_a_naive_one_on_random_trees_and_operations() 
 @pytest.mark.long
 def test_the_scheduler_agrees_with_a_naive_one_on_many_more_of_them() -> None:
     compare(4000)
+
+
+def test_the_bound_before_a_change_of_weights_stands_until_reservations_can_not_come_back_either() -> None:
+    """The engine counts a prompt shorter than it was estimated, after a move and a change of weights."""
+    state = Comparison()
+    below = Sketch(1, None, None, (Sketch(1, None, None, (), users=3),))
+    slow = Sketch(1, None, 60, (below,))
+    prices = Cost(input_token=1, output_token=1, cached_input_percent=0)
+    state.build((slow, Sketch(1, None, None, ())), prices, Prediction.MEAN, keeps_order=True)
+
+    def enqueue(which: int, prompt: int) -> None:
+        state.enqueue(which, prompt=prompt, exact=False, longest=0, sequences=1, copies=1)
+
+    enqueue(0, 0)
+    state.dispatch_whatever_there_is()
+    state.move(which=0, where=44, weight=4)
+    enqueue(3, 41)
+    state.dispatch_whatever_there_is()
+    state.output(which=0, more=20, exact=True)
+    enqueue(3, 0)
+    state.reweigh(which=2, weight=5)
+    state.the_gap_is_within_the_bound()
+    enqueue(0, 0)
+    state.prompt(which=1, tokens=0, cached=0)
+    state.the_gap_is_within_the_bound()
+    state.teardown()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fairqueue_proxy.scheduler import Node, Scheduler
+from fairqueue_proxy.scheduler import Limits, Node, Scheduler
 from fairqueue_proxy.scheduler.lazy_heap import LazyHeap
 from scheduler.scenario import anything_fits, plain_scheduler, send
 
@@ -54,3 +54,35 @@ def test_a_decision_looks_at_few_keys_however_many_tenants_there_are(tenants: in
 
 def test_a_token_looks_at_no_key() -> None:
     assert looks_per_request(10, tokens=10) == looks_per_request(10, tokens=200)
+
+
+def test_a_request_behind_others_of_its_leaf_costs_neither_a_look_at_keys_nor_at_the_clock() -> None:
+    times = [0]
+
+    def clock() -> float:
+        times[0] += 1
+        return 0.0
+
+    core = Scheduler(clock=clock)
+    leaf = core.add_node("a", limits=Limits(tokens_per_minute=60))
+    send(core, leaf)
+    looks, before = count_looks(core), times[0]
+    send(core, leaf)
+    assert (looks, times[0]) == ([0], before)
+
+
+def test_a_head_that_is_not_older_is_not_reported_to_the_order() -> None:
+    core = plain_scheduler()
+    leaf = core.add_node("a")
+    for _ in range(3):
+        send(core, leaf)
+    looks = count_looks(core)
+    core.start_out_of_turn(leaf.queue[0])
+    assert looks == [0]
+
+
+def test_no_order_by_arrival_is_kept_for_the_root() -> None:
+    core = plain_scheduler()
+    group = core.add_node("group")
+    send(core, core.add_node("a", group))
+    assert (len(core.root.by_key), len(group.by_arrival), len(core.root.by_arrival)) == (1, 1, 0)

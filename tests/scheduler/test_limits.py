@@ -239,6 +239,18 @@ def test_the_next_change_is_the_first_of_several() -> None:
     assert core.next_change() == 20.0
 
 
+def test_a_rate_that_is_lifted_is_waited_for_no_more() -> None:
+    core = plain_scheduler()
+    for name, prompt in (("lifted", 80), ("other", 100)):
+        leaf = core.add_node(name, limits=Limits(tokens_per_minute=60))
+        send(core, leaf, prompt=prompt)
+        send(core, leaf)
+        start_next(core)
+    core.limit(core.root.children["lifted"], Limits())
+    assert core.root.children["lifted"].active
+    assert core.next_change() == 40.0
+
+
 def test_all_whose_time_has_come_become_active() -> None:
     clock = Clock()
     core = plain_scheduler(clock)

@@ -224,3 +224,17 @@ def test_tenants_and_users_can_be_added_while_others_are_in_flight() -> None:
     for leaf in added:
         send(core, leaf)
     assert {start_next(core).leaf for _ in added} == set(added)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["tenants", "a tenant of a group"])
+def test_a_request_that_comes_back_is_older_than_those_of_others_that_came_after_it(grouped: bool) -> None:
+    core = plain_scheduler()
+    parent = core.add_node("group") if grouped else core.root
+    first, sibling, other = core.add_node("a", parent), core.add_node("c", parent), core.add_node("b")
+    oldest = send(core, first)
+    for leaf in (other, sibling, first):
+        send(core, leaf)
+    assert start_next(core) is oldest
+    assert core.head() is other.head
+    core.requeue(oldest)
+    assert core.head() is oldest

@@ -335,3 +335,19 @@ def test_tokens_are_counted_only_in_flight(state: str) -> None:
         core.output(request, 1, exact=True)
     with pytest.raises(AssertionError, match=f"^request is {state}, not in flight$"):
         core.prompt(request, 1)
+
+
+def test_what_is_held_and_charged_counts_each_sequence() -> None:
+    cost = Cost(request=5, output_output_per_million=9000)
+    core, tenant = predicting(cost)
+    send(core, tenant, sequences=2)
+    request = start_next(core)
+    assert request.held == cost(10, 100, sequences=2)
+    core.output(request, 40, exact=True)
+    assert request.charged == cost(10, 40, sequences=2)
+
+
+def test_the_longest_output_is_what_is_expected_however_short_earlier_ones_were() -> None:
+    core, tenant = predicting()
+    serve(core, started(core, tenant), 3)
+    assert started(core, tenant, longest=900).predicted_tokens == 900

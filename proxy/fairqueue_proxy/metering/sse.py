@@ -43,6 +43,8 @@ class EventSplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its blank line; comments are events too."""
         buffer = self._buffer
+        if not buffer and self._is_one_event(data):
+            return [data]
         buffer += data
         events: list[bytes] = []
         start = 0
@@ -73,6 +75,16 @@ class EventSplitter:
         self._handed_out = self._searched = 0
         return rest
 
+    def _is_one_event(self, data: bytes) -> bool:
+        """What nearly always comes: exactly one."""
+        size = len(data)
+        return (
+            data.endswith(b"\n\n")
+            and data.find(b"\n\n") == size - 2
+            and size <= self._limit_bytes
+            and b"\n\r\n" not in data
+        )
+
     def _piece(self, begin: int, end: int) -> bytes:
         piece = self._buffer[begin:end]
         return OpaquePiece(piece) if self._handed_out else bytes(piece)
@@ -86,8 +98,8 @@ def data_span(event: bytes) -> tuple[int, int] | None:
     """
     if event.startswith(b"data:"):
         line_end = event.find(b"\n")
-        if line_end >= len(event) - 2 and event[line_end + 1 :] in (b"\n", b""):
-            return _value_span(event, 0, line_end if line_end != -1 else len(event))
+        if line_end == len(event) - 2 and event.endswith(b"\n"):
+            return 6 if event.startswith(b" ", 5) else 5, line_end
     return _data_span_of_lines(event)
 
 
@@ -106,6 +118,6 @@ def _data_span_of_lines(event: bytes) -> tuple[int, int] | None:
 def _value_span(event: bytes, line_begin: int, line_end: int) -> tuple[int, int]:
     begin = line_begin + len(b"data:")
     # The format allows one space after the colon; TGI before 2.2 wrote none.
-    if event[begin : begin + 1] == b" ":
+    if event.startswith(b" ", begin):
         begin += 1
     return begin, max(begin, line_end)

@@ -30,12 +30,13 @@ class Tally:
 
     def count(self, index: int, tokens: int = 1) -> None:
         """`tokens` more of one sequence have passed."""
-        self._grow(self._sequence(index), tokens)
+        self._grow(self._sequences.get(index) or self._sequence(index), tokens)
 
     def count_up_to(self, index: int, total: int) -> None:
         """The engine's running total of one sequence is now `total`; a smaller one than before says nothing."""
-        sequence = self._sequence(index)
-        self._grow(sequence, max(0, total - sequence.output_tokens))
+        sequence = self._sequences.get(index) or self._sequence(index)
+        if total > sequence.output_tokens:
+            self._grow(sequence, total - sequence.output_tokens)
 
     def settle(self, index: int, output_tokens: int) -> None:
         """The engine's last word on one sequence."""

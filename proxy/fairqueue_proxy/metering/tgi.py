@@ -24,8 +24,12 @@ class _Details(msgspec.Struct):
     best_of_sequences: list[_Sequence] | None = None
 
 
+class _Token(msgspec.Struct):
+    """That there is one is all that counts."""
+
+
 class _NativeEvent(msgspec.Struct):
-    token: msgspec.Raw = msgspec.Raw()
+    token: _Token | None = None
     details: _Details | None = None
     error: msgspec.Raw = msgspec.Raw()
 
@@ -80,10 +84,10 @@ class TgiNativeMeter(_TgiMeter):
 
     def _chunk(self, payload: bytes) -> bytes | None:
         event = _decode_event(payload)
-        if has_text(event.error):
+        if len(event.error) and has_text(event.error):
             self._error_event(payload)
             return None
-        if bytes(event.token)[:1] != b"{":
+        if event.token is None:
             raise UnexpectedShape("neither a token nor an error")
         strip = self._strip_details and event.details is not None
         replacement = with_null(payload, "details") if strip else None

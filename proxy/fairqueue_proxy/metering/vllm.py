@@ -16,6 +16,7 @@ from fairqueue_proxy.metering.meter import with_field
 from fairqueue_proxy.metering.sse import data_span
 
 _FINGERPRINT = "system_fingerprint"
+_NONE: Final = Raw()
 
 # Of a long list of prompts with one token each, every chunk ends a choice: the client is not to wait for all of them.
 _MOST_HELD: Final = 8
@@ -25,7 +26,7 @@ class VllmMeter(LiveUsageMeter):
     """Options as those of `LiveUsageMeter`."""
 
     _ends_choice = False
-    _fingerprint = Raw()
+    _fingerprint = _NONE
 
     def __init__(
         self, *, sequences: int = 1, copies: int = 1, strip_chunks: bool = False, strip_end: bool = False
@@ -34,11 +35,13 @@ class VllmMeter(LiveUsageMeter):
         self._held: list[bytes] = []
 
     def event(self, event: bytes) -> bytes:
-        self._ends_choice, self._fingerprint = False, Raw()
+        self._ends_choice, self._fingerprint = False, _NONE
         passed_on = super().event(event)
         if self._ends_choice:
             self._held.append(passed_on)
             return self._held.pop(0) if len(self._held) > _MOST_HELD else b""
+        if not self._held:
+            return passed_on
         if len(self._fingerprint):
             self._held = [_with_fingerprint(each, self._fingerprint) for each in self._held]
         return self.rest() + passed_on
@@ -49,8 +52,8 @@ class VllmMeter(LiveUsageMeter):
 
     def _count(self, chunk: Chunk) -> None:
         super()._count(chunk)
-        has_its_own = len(chunk.system_fingerprint) > 0
-        self._ends_choice = self._strip_usage and not has_its_own and _ends_a_choice(chunk)
+        if self._strip_usage:
+            self._ends_choice = _ends_a_choice(chunk) and not len(chunk.system_fingerprint)
 
     def _settle(self, chunk: Chunk) -> None:
         super()._settle(chunk)
@@ -59,7 +62,7 @@ class VllmMeter(LiveUsageMeter):
 
 
 def _ends_a_choice(chunk: Chunk) -> bool:
-    return any(choice.finish_reason is not None for choice in chunk.choices or ())
+    return any([choice.finish_reason is not None for choice in chunk.choices or ()])
 
 
 def _with_fingerprint(event: bytes, fingerprint: Raw) -> bytes:

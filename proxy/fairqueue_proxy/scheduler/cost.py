@@ -27,7 +27,7 @@ class Cost:
     input_output_per_million: int = 0
     output_output_per_million: int = 0
 
-    def __call__(self, prompt_tokens: int, output_tokens: int, *, cached_tokens: int = 0, sequences: int = 1) -> int:
+    def of(self, prompt_tokens: int, output_tokens: int, *, cached_tokens: int = 0, sequences: int = 1) -> int:
         """Cost in millionths of a unit.
 
         Token counts are totals over all `sequences` (n, best_of, lists of prompts); each sequence counts as a
@@ -43,3 +43,12 @@ class Cost:
         )
         pairs += self.output_output_per_million * output_tokens * output_tokens
         return cost + pairs // sequences
+
+    # Reads better, and takes twice as long.
+    __call__ = of
+
+    @property
+    def each_output_token(self) -> int | None:
+        """What any further output token adds, in millionths of a unit; None where the quadratic part has a say."""
+        quadratic = self.input_output_per_million or self.output_output_per_million
+        return None if quadratic else self.output_token * MICRO

@@ -22,14 +22,19 @@ class Prediction(enum.Enum):
     """Nothing: plain VTC."""
 
 
-class RecentMean:
-    """Mean of the last `size` samples."""
+# Python 3.11 takes longer to look up a member than to call a function.
+_, _MAX_TOKENS, _NONE = Prediction
 
-    __slots__ = ("_samples", "_sum")
+
+class RecentMean:
+    """Mean of the last `size` samples, in whole tokens, rounded up; None without a sample."""
+
+    __slots__ = ("_samples", "_sum", "mean")
 
     def __init__(self, size: int) -> None:
         self._samples: deque[int] = deque(maxlen=size)
         self._sum = 0
+        self.mean: int | None = None
 
     def add(self, sample: int) -> None:
         """Takes in one sample; the oldest one falls out when there are more than `size`."""
@@ -37,18 +42,16 @@ class RecentMean:
             self._sum -= self._samples[0]
         self._samples.append(sample)
         self._sum += sample
-
-    @property
-    def mean(self) -> int | None:
-        """The mean in whole tokens, rounded up; None without a sample."""
-        return -(-self._sum // len(self._samples)) if self._samples else None
+        self.mean = -(-self._sum // len(self._samples))
 
 
 def predict(mode: Prediction, tenant: RecentMean, pod: RecentMean, max_output_tokens: int | None) -> int:
     """Output tokens to reserve for one sequence."""
-    if mode is Prediction.NONE:
+    if mode is _NONE:
         return 0
-    if mode is Prediction.MAX_TOKENS and max_output_tokens is not None:
+    if mode is _MAX_TOKENS and max_output_tokens is not None:
         return max_output_tokens
-    guess = next((mean for mean in (tenant.mean, pod.mean) if mean is not None), FIRST_GUESS_TOKENS)
-    return guess if max_output_tokens is None else min(guess, max_output_tokens)
+    guess = tenant.mean if tenant.mean is not None else pod.mean
+    if guess is None:
+        guess = FIRST_GUESS_TOKENS
+    return guess if max_output_tokens is None or guess < max_output_tokens else max_output_tokens

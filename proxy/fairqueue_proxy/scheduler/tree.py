@@ -34,6 +34,10 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
+# Python 3.11 takes longer to look up a member than to call a function.
+NEW, QUEUED, IN_FLIGHT, ENDED = State
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One request as the scheduler sees it. Token counts are totals over all its `sequences`.
@@ -55,7 +59,7 @@ class Request:
     output_tokens: int = 0
     output_exact_tokens: int = 0
     predicted_tokens: int = 0
-    state: State = State.NEW
+    state: State = NEW
     arrival: int = -1
     # What the path carries for it, in millionths of a cost unit, and in tokens.
     charged: int = 0
@@ -63,6 +67,11 @@ class Request:
     worst: int = 0
     metered_tokens: int = 0
     confirmed: bool = False
+    # Up to so many output tokens, each further one that is counted exactly adds the same to what is charged and to what
+    # is held. Negative: it has to be worked out.
+    even_until: int = -1
+    even_charge: int = 0
+    even_hold: int = 0
     # Set at dispatch, and kept whatever becomes of the tree and of the cost function meanwhile.
     path: tuple["Node", ...] = ()
     cost: Cost = _DEFAULT_COST
@@ -76,6 +85,7 @@ class Node:
     """
 
     __slots__ = (
+        "_above",
         "_base",
         "_charged",
         "active",
@@ -92,6 +102,7 @@ class Node:
         "limits",
         "name",
         "old_lightest",
+        "orders",
         "outputs",
         "parent",
         "peak_worst",
@@ -118,6 +129,7 @@ class Node:
     ) -> None:
         self.name = name
         self.parent = parent
+        self._above: tuple[Node, ...] = parent.path if parent is not None else ()
         self.weight = weight
         self.limits = limits
         self.transient = transient
@@ -150,9 +162,11 @@ class Node:
         self.reach = 0
         # Active children, in three orders, and the one that last stopped being active. One that leaves may have had
         # the name of one that comes: only serial numbers differ for ever.
-        self.by_key: LazyHeap[Node] = LazyHeap(lambda child: (child.key, child.head_arrival, child.name, child.serial))
+        self.by_key: LazyHeap[Node] = LazyHeap(Node.turn)
         self.by_settled: LazyHeap[Node] = LazyHeap(lambda child: (child.settled, child.serial))
         self.by_arrival: LazyHeap[Node] = LazyHeap(lambda child: (child.head_arrival, child.name, child.serial))
+        # Nobody above the root asks for the oldest below it.
+        self.orders = (self.by_key, self.by_settled, self.by_arrival)[: 3 if parent is not None else 2]
         self.last_left: Node | None = None
         # Transient children without work, kept only while they have something to pay off.
         self.idle: LazyHeap[Node] = LazyHeap(lambda child: (child.settled, child.serial))
@@ -172,12 +186,7 @@ class Node:
     @property
     def path(self) -> tuple["Node", ...]:
         """The node and its ancestors, from itself up, without the root."""
-        nodes: list[Node] = []
-        node = self
-        while node.parent is not None:
-            nodes.append(node)
-            node = node.parent
-        return tuple(nodes)
+        return (self, *self._above) if self.parent is not None else ()
 
     @property
     def settled(self) -> float:
@@ -187,7 +196,12 @@ class Node:
     @property
     def key(self) -> float:
         """What children are ordered by: `settled + reserved / weight`, in cost units."""
-        return self._base + (self._charged + self.reserved) / (self.weight * MICRO)
+        return self.turn()[0]
+
+    def turn(self) -> tuple[float, int, str, int]:
+        """The smallest of its siblings' is whose turn it is: by key, then the oldest request, then the name."""
+        key = self._base + (self._charged + self.reserved) / (self.weight * MICRO)
+        return (key, self.head_arrival, self.name, self.serial)
 
     @property
     def head(self) -> Request | None:
@@ -233,7 +247,8 @@ class Node:
     def post_worst(self, cost: int) -> None:
         """Adds to the cost of the longest course of what is in flight below; its peak is H of the bound."""
         self.worst += cost
-        self.peak_worst = max(self.peak_worst, self.worst)
+        if self.worst > self.peak_worst:
+            self.peak_worst = self.worst
 
 
 @dataclass(frozen=True, slots=True)
