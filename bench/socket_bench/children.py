@@ -19,7 +19,16 @@ from fairqueue_cli.demo_stack import free_port
 from socket_bench.cells import Engine
 from socket_bench.policy import Policy
 
-__all__ = ["Child", "ChildError", "RunningEngine", "RunningProxy", "running_engine", "running_proxy"]
+__all__ = [
+    "Child",
+    "ChildError",
+    "RunningEngine",
+    "RunningProxy",
+    "end",
+    "running_engine",
+    "running_proxy",
+    "until_ready",
+]
 
 READY_LIMIT_SECONDS = 60.0
 END_LIMIT_SECONDS = 5.0
@@ -108,13 +117,14 @@ async def _running(name: str, module: Sequence[str], log: Path, ready_url: str) 
         )
     child = Child(name, process, log)
     try:
-        await _until_ready(child, ready_url)
+        await until_ready(child, ready_url)
         yield child
     finally:
-        await _end(process)
+        await end(process)
 
 
-async def _until_ready(child: Child, url: str) -> None:
+async def until_ready(child: Child, url: str) -> None:
+    """Waits for a 200 from there; raises ChildError if the process ends, or if it takes too long."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + READY_LIMIT_SECONDS
     async with aiohttp.ClientSession() as session:
@@ -128,7 +138,7 @@ async def _until_ready(child: Child, url: str) -> None:
     raise ChildError(f"{child.name} was not ready after {READY_LIMIT_SECONDS:.0f} s: see {child.log}")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
     """Not gently: nothing that it still does matters."""
     for signal_it in (process.terminate, process.kill):
         if process.returncode is not None:

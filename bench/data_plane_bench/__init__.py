@@ -1,0 +1,1 @@
+"""The benchmark of the data plane: `bench/data_plane.py` is its command."""
