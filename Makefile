@@ -59,6 +59,7 @@ bench-backpressure: $(STAMP) ## backpressure on sockets, pair by pair (an hour; 
 	@$(BIN)/python bench/backpressure_sockets.py --page docs/backpressure.md
 
 bench: $(STAMP) .venv-bench/.ready-$(shell sha256sum requirements/bench.txt | cut -c1-16) ## the data plane beside nginx, Envoy and LiteLLM (an hour and more; goes on where it was broken off), into docs/performance.md
+	@$(BIN)/python bench/scale.py --page docs/performance.md
 	@$(BIN)/python bench/data_plane.py --long --page docs/performance.md
 
 .venv-bench/.ready-%:
