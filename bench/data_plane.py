@@ -63,7 +63,7 @@ def main() -> int:
     summary = Summary(results.rounds(tuple(MEASURES), args.rounds))
     print(_json(summary) if args.json else markdown(summary, missing))
     if args.page is not None:
-        draw(summary, args.page.parent / "pictures" / "performance.png")
+        draw(summary, args.page.with_suffix(".png"))
         text = args.page.read_text(encoding="utf-8")
         args.page.write_text(replaced(text, "performance", markdown(summary, missing)), encoding="utf-8")
     return 0
