@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fairqueue_sim.lab.marks import replaced
 from socket_bench.bursts import run_bursts
 from socket_bench.cells import Burst, Cell, CellsError, Throughput, read_cells
 from socket_bench.children import ChildError
+from socket_bench.command_line import at_least, say
 from socket_bench.halves import Timing
 from socket_bench.light import run_light
 from socket_bench.pairs import PairsPlan, run_pairs
@@ -62,21 +63,21 @@ def main() -> int:
 async def _measure(cells: Sequence[Cell], again: set[str], plan: PairsPlan, results: Results) -> None:
     for cell in cells:
         if cell.name not in again and results.find(cell, plan) is not None:
-            _say(f"{cell.name}: there already")
+            say(f"{cell.name}: there already")
             continue
-        _say(f"{cell.name}: {cell.engine.words}")
+        say(f"{cell.name}: {cell.engine.words}")
         with tempfile.TemporaryDirectory() as folder:
             result = await _measured(cell, plan, Path(folder))
         results.keep(result)
-        _say(result_line(result))
+        say(result_line(result))
 
 
 async def _measured(cell: Cell, plan: PairsPlan, folder: Path) -> Result:
     if isinstance(cell, Throughput):
-        pairs = await run_pairs(cell, plan, folder, lambda number, pair: _say(pair_line(number, pair)))
+        pairs = await run_pairs(cell, plan, folder, lambda number, pair: say(pair_line(number, pair)))
         return Result(cell, plan, pairs=pairs)
     if isinstance(cell, Burst):
-        rounds = await run_bursts(cell, plan.pairs, folder, lambda number, it: _say(round_line(number, it)))
+        rounds = await run_bursts(cell, plan.pairs, folder, lambda number, it: say(round_line(number, it)))
         return Result(cell, plan, rounds=rounds)
     run = await run_light(cell, folder)
     return Result(cell, plan, light=[run])
@@ -97,19 +98,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--again", action="append", default=[], metavar="CELL", help="this one, and anew if there is a result"
     )
-    parser.add_argument("--pairs", type=_at_least(1), default=10, metavar="N", help="pairs, and bursts (%(default)s)")
+    parser.add_argument("--pairs", type=at_least(1), default=10, metavar="N", help="pairs, and bursts (%(default)s)")
     parser.add_argument(
         "--most-pairs",
-        type=_at_least(1),
+        type=at_least(1),
         default=20,
         metavar="N",
         help="as long as the goal is missed and the figure not sharp",
     )
     parser.add_argument(
-        "--seconds", type=_at_least(1), default=8, metavar="S", help="that each half is measured (%(default)s)"
+        "--seconds", type=at_least(1), default=8, metavar="S", help="that each half is measured (%(default)s)"
     )
     parser.add_argument(
-        "--warm-up", type=_at_least(0), default=4, metavar="S", help="of each half before that (%(default)s)"
+        "--warm-up", type=at_least(0), default=4, metavar="S", help="of each half before that (%(default)s)"
     )
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--json", action="store_true", help="print figures as JSON instead of tables")
@@ -117,19 +118,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cells-file", type=Path, default=ROOT / "bench" / "cells.yaml", metavar="FILE")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "backpressure", metavar="FOLDER")
     return parser.parse_args()
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: must be a whole number, {least} or more")
-        return int(text)
-
-    return number
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _bad(message: str) -> int:

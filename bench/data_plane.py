@@ -23,6 +23,7 @@ from data_plane_bench.tables import markdown
 from fairqueue_cli.event_loop import run_on_fast_loop
 from fairqueue_sim.lab.marks import replaced
 from socket_bench.children import ChildError
+from socket_bench.command_line import at_least, say
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "data_plane"
@@ -46,9 +47,9 @@ def main() -> int:
     plan = _plan(args)
     results = Results(_folder(args))
     for why in missing:
-        _say(f"left out: {why}")
+        say(f"left out: {why}")
     if REFERENCE not in there:
-        _say(f"without {REFERENCE} there is nothing that figures relate to: ratios are left empty")
+        say(f"without {REFERENCE} there is nothing that figures relate to: ratios are left empty")
     try:
         if args.again:
             results.forget(args.measure)
@@ -76,7 +77,7 @@ async def _measure(
     tools = compiled(KEPT / "tools")
     # The benchmark itself must not be where the proxy is.
     os.sched_setaffinity(0, {cores.tools})
-    await run_rounds(Bench(plan, tools, cores, results, _say), names, measures, rounds)
+    await run_rounds(Bench(plan, tools, cores, results, say), names, measures, rounds)
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -107,8 +108,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--measure", type=measures, metavar="NAME,…", help=f"of {', '.join(MEASURES)} (all, flat only with --long)"
     )
-    parser.add_argument("--rounds", type=_at_least(1), metavar="N", help="of everything (5; with --quick 1)")
-    parser.add_argument("--seconds", type=_at_least(1), metavar="S", help="that each figure is measured (4)")
+    parser.add_argument("--rounds", type=at_least(1), metavar="N", help="of everything (5; with --quick 1)")
+    parser.add_argument("--seconds", type=at_least(1), metavar="S", help="that each figure is measured (4)")
     parser.add_argument("--quick", action="store_true", help="little of everything, to see whether it works")
     parser.add_argument("--long", action="store_true", help="memory after a million requests, too")
     parser.add_argument("--again", action="store_true", help="measure anew what there are results of")
@@ -131,19 +132,6 @@ def _some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
         return [name for name in known if name in chosen]
 
     return names
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: must be a whole number, {least} or more")
-        return int(text)
-
-    return number
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

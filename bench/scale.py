@@ -11,6 +11,7 @@ from fairqueue_sim.lab.marks import replaced
 from scale_bench.decisions import CoreCosts, Effort, measure_core
 from scale_bench.scrapes import FULL, Population, ScrapeCosts, measure_scrapes
 from scale_bench.tables import markdown
+from socket_bench.command_line import at_least, say
 
 HELP = """Measure what thousands of tenants cost inside one process.
 
@@ -46,12 +47,12 @@ def main() -> int:
 
 
 def _core(tenants: int, effort: Effort) -> CoreCosts:
-    print(f"scheduler, {tenants:,} tenants", file=sys.stderr, flush=True)
+    say(f"scheduler, {tenants:,} tenants")
     return measure_core(tenants, effort)
 
 
 def _scrapes(population: Population, scrapes: int) -> ScrapeCosts:
-    print(f"/metrics, {population}", file=sys.stderr, flush=True)
+    say(f"/metrics, {population}")
     return run_on_fast_loop(measure_scrapes(population, scrapes))
 
 
@@ -60,11 +61,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tenants", type=_numbers, default=[10, 1_000, 100_000], metavar="N,N,...", help="10,1000,100000; 0: none"
     )
-    parser.add_argument("--repetitions", type=_positive, default=200, metavar="N", help="(%(default)s)")
+    parser.add_argument("--repetitions", type=at_least(1), default=200, metavar="N", help="(%(default)s)")
     parser.add_argument(
-        "--steps", type=_positive, default=1_000, metavar="N", help="decisions or tokens in each (%(default)s)"
+        "--steps", type=at_least(1), default=1_000, metavar="N", help="decisions or tokens in each (%(default)s)"
     )
-    parser.add_argument("--scrapes", type=_number, default=30, metavar="N", help="(%(default)s)")
+    parser.add_argument("--scrapes", type=at_least(0), default=30, metavar="N", help="(%(default)s)")
     parser.add_argument(
         "--population",
         type=_population,
@@ -77,27 +78,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not _number(text):
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
-    return int(text)
-
-
 def _numbers(text: str) -> list[int]:
-    numbers = [_number(part) for part in text.split(",")]
+    numbers = list(map(at_least(0), text.split(",")))
     if any(number == 1 for number in numbers):
         raise argparse.ArgumentTypeError("1: there is nothing to decide; 2 or more, or 0")
     return numbers
 
 
 def _population(text: str) -> Population:
-    numbers = [_number(part) for part in text.split(",")]
+    numbers = list(map(at_least(0), text.split(",")))
     if len(numbers) != 3 or not 1 <= numbers[0] <= FULL.labelled:
         raise argparse.ArgumentTypeError(f"{text}: must be three numbers, the first one 1 to {FULL.labelled}")
     return Population(*numbers)

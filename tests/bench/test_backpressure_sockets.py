@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from child_processes import interrupted, runs
 
 COMMAND = Path(__file__).resolve().parents[2] / "bench" / "backpressure_sockets.py"
 PATIENCE_SECONDS = 60
@@ -74,18 +74,6 @@ async def run(cells: Path, *options: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 async def test_all_kinds_of_cells_are_measured_and_kept_for_the_next_run(cells: Path) -> None:
     short = ("--pairs", "1", "--most-pairs", "1", "--seconds", "1", "--warm-up", "0")
     code, out, err = await run(cells, *short, "--json")
@@ -107,11 +95,7 @@ async def test_ctrl_c_ends_the_run_and_all_that_it_started(cells: Path) -> None:
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await process.stderr.readline() == b"pairs: tgi\n"
-        while len(children := children_of(process.pid)) < 2:
-            await asyncio.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        rest = await process.stderr.read()
-        assert await process.wait() == 130
+    rest, children = await interrupted(process, 2)
     assert rest == b"interrupted: run it again to go on with the cells that are left\n"
     assert not any(runs(child) for child in children)
 

@@ -7,13 +7,13 @@ tests of their own.
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
+from child_processes import interrupted, runs
 from data_plane_bench.children import Cores
 from data_plane_bench.compiled import Tools, compiled
 from data_plane_bench.goals import goals_of
@@ -335,18 +335,6 @@ async def start(*options: str) -> asyncio.subprocess.Process:
     )
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @needs_cc
 async def test_ctrl_c_ends_the_run_and_all_that_it_started(tmp_path: Path) -> None:
     process = await start("--only", "fairqueue-tgi", "--measure", "latency", "--results", str(tmp_path))
@@ -354,11 +342,7 @@ async def test_ctrl_c_ends_the_run_and_all_that_it_started(tmp_path: Path) -> No
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await process.stderr.readline() != b"latency, round 1 of 5:\n":
             pass
-        while len(children := children_of(process.pid)) < 3:
-            await asyncio.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        rest = await process.stderr.read()
-        assert await process.wait() == 130
+    rest, children = await interrupted(process, 3)
     assert rest == b"interrupted: run it again to go on with the rounds that are left\n"
     assert not any(runs(child) for child in children)
 

@@ -79,7 +79,7 @@ class ReplyMeter(ABC):
         passed_on = self._event(event)
         self._first_token = counted_before == 0 < usage.counted_tokens
         if usage.error is not None:
-            self._check_error()
+            self._check_error(usage.error)
         return passed_on
 
     def body(self, body: bytes) -> bytes:
@@ -168,9 +168,8 @@ class ReplyMeter(ABC):
         if present is None or (error.kind is ErrorKind.FAILED and present.kind is not ErrorKind.FAILED):
             self.usage.error = error
 
-    def _check_error(self) -> None:
-        error = self.usage.error
-        if error is not None and error.kind is not ErrorKind.FAILED and self.usage.output_tokens:
+    def _check_error(self, error: EngineError) -> None:
+        if error.kind is not ErrorKind.FAILED and self.usage.output_tokens:
             self.usage.error = EngineError(ErrorKind.FAILED, error.message)
 
 
