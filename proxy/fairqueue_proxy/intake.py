@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fairqueue_proxy.scheduler import Request
+from fairqueue_proxy.standing import Standing
 
 FIRST_LIMIT = 16
 FIRST_PLAIN_LIMIT = 32
@@ -112,6 +113,7 @@ class Intake:
         self._step = _Step()
         self._steps: deque[_Step] = deque(maxlen=LEVELS_REMEMBERED)
         self._most = NOTHING
+        self._to_stand = Standing()
         self._steps_full = self._steps_since_probe = 0
         self._output_tokens = 0.0
         self._counted_at, self._plain_since_count = float("-inf"), 0
@@ -172,6 +174,8 @@ class Intake:
         step = self._step
         step.at, step.somebody_waits = now, somebody_waits
         step.stood = step.stood or found[0] < self._ends[0]
+        if found[0] >= self._ends[0]:
+            self._to_stand.answered(in_time=found[0] >= self._ends[-2])
         step.answers += request.sequences
         running = Amount(in_flight.requests - self.unstarted, in_flight.tokens - self._tokens)
         step.running = step.running.together(running)
@@ -320,21 +324,27 @@ class Intake:
         if self._steps_full >= STEPS_UNTIL_FULL and self.level is None:
             self.level = self._most
         self._steps_since_probe = 0 if self.probe else self._steps_since_probe + 1
+        if step.somebody_waits:
+            level = self.level.requests if self.level is not None else None
+            self._to_stand.step_is_over(left=step.left, level=level)
         least = self._standing_wanted
         if step.left or step.stood:
-            self.probe = max(self.probe // 2, least) if step.left > STANDING or not least else self.probe
+            self.probe = max(self.probe // 2, least) if step.left > max(least, STANDING) or not least else self.probe
         elif step.somebody_waits and step.answers < self.limit and step.running.together(before) != before:
             self.probe = min(max(2 * self.probe, 1), self.limit)
         if self._steps_since_probe >= PROBE_EVERY_STEPS:
             self.probe = max(self.probe, 1)
-        if step.left > STANDING and (step.had_room or self.level is None):
+        self.probe = max(self.probe, self._to_stand.wanted)
+        to_stand = max(STANDING, self._to_stand.wanted)
+        if step.left > to_stand and (step.had_room or self.level is None):
             of_late = max(it.answers for it in list(self._steps)[-STEPS_REMEMBERED:])
-            self.limit = max(min(of_late + STANDING, self.limit), 1)
+            self.limit = max(min(of_late + to_stand, self.limit), 1)
             self._quick = False
 
     @property
     def _standing_wanted(self) -> int:
-        return STANDING if self._output_tokens < SHORT_OUTPUT_TOKENS or self.tokens_bind else 0
+        least = STANDING if self._output_tokens < SHORT_OUTPUT_TOKENS or self.tokens_bind else 0
+        return max(least, self._to_stand.wanted)
 
     def _more(self, step: _Step) -> None:
         if not step.somebody_waits:
