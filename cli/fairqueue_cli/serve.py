@@ -45,6 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="write a trace of what comes to this new file: lengths, no content"
     )
+    parser.add_argument(
+        "--termination-grace-seconds",
+        type=_positive,
+        metavar="N",
+        help="in a pod: so long after it is told to go it is killed; the drain ends 15 s before",
+    )
+    parser.add_argument(
+        "--batch-limit",
+        type=_positive,
+        metavar="N",
+        help="how many requests the engine was started to run at once, where it does not report that (vLLM)",
+    )
     parser.add_argument("--listen", default="0.0.0.0:8080", metavar="HOST:PORT", help="for clients (%(default)s)")
     parser.add_argument(
         "--admin", default="0.0.0.0:9820", metavar="HOST:PORT", help="metrics, health and readiness (%(default)s)"
@@ -72,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     seen = fingerprint(paths)
     rendering = Rendering(*paths) if args.policy is not None else None
     # While the policy is rendered.
-    from fairqueue_cli.serving import config_source, policy_source, serve
+    from fairqueue_cli.serving import ToldOfPod, config_source, policy_source, serve
 
     try:
         if rendering is not None:
@@ -83,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"fairqueue serve: {error}", file=sys.stderr)
         return 2
-    return serve(source, engine, addresses, engine_kind=args.engine_kind, last_good=args.last_good, recording=recording)
+    told = ToldOfPod(args.engine_kind, args.termination_grace_seconds, args.batch_limit)
+    return serve(source, engine, addresses, told, last_good=args.last_good, recording=recording)
 
 
 def _recording(path: Path | None) -> "Recording | None":
@@ -96,6 +109,12 @@ def _recording(path: Path | None) -> "Recording | None":
         return open_recording(path)
     except ValueError as error:
         raise ValueError(f"--record {path}: {error}: choose another file") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0, e.g. 120")
+    return int(text)
 
 
 def _address(text: str, option: str) -> Address:

@@ -41,6 +41,16 @@ class Source:
     seen: Fingerprint | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ToldOfPod:
+    """What only who started the proxy knows: the engine's kind while there is no document, how long after SIGTERM it is
+    killed, and how many requests the engine was started to run at once."""
+
+    engine_kind: str | None
+    grace_seconds: int | None
+    batch_limit: int | None
+
+
 def policy_source(paths: list[Path], rendering: Rendering, seen: Fingerprint) -> Source:
     """A policy file and the folder of its keys, if it has any, of which the first `rendering` has begun; `seen` was
     taken before that.
@@ -97,8 +107,8 @@ def serve(
     source: Source,
     engine: Address,
     addresses: Mapping[str, Address],
+    told: ToldOfPod,
     *,
-    engine_kind: str | None,
     last_good: Path | None,
     recording: "Recording | None",
 ) -> int:
@@ -108,7 +118,7 @@ def serve(
     for warning in source.warnings:
         log.warning(warning)
     try:
-        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), engine_kind, last_good, recording))
+        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), told, last_good, recording))
     except CannotListen as error:
         where = next(given for given, each in addresses.items() if each is error.address)
         print(f"fairqueue serve: {where}: {error}: choose another address", file=sys.stderr)
@@ -119,14 +129,16 @@ async def _serve(
     source: Source,
     engine: Address,
     addresses: list[Address],
-    engine_kind: str | None,
+    told: ToldOfPod,
     last_good: Path | None,
     recording: "Recording | None",
 ) -> int:
     proxy = Proxy(
         source.first,
         engine,
-        engine_kind=engine_kind,
+        engine_kind=told.engine_kind,
+        grace_seconds=told.grace_seconds,
+        batch_limit=told.batch_limit,
         memory_limit_bytes=_memory_limit_bytes(),
         recording=recording,
     )
@@ -134,7 +146,7 @@ async def _serve(
     if source.first is not None and source.seen is not None:
         watch.in_force(source.first, source.seen)
     watching: asyncio.Task[None] | None = None
-    told = Told()
+    signals = Told()
     try:
         data, admin, local = await proxy.start(*addresses)
         watching = asyncio.create_task(watch.run())
@@ -148,8 +160,8 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.enable()
-        await told.to_finish()
-        await told.finish(proxy.finish())
+        await signals.to_finish()
+        await signals.finish(proxy.finish())
     finally:
         if watching is not None:
             watching.cancel()

@@ -111,6 +111,7 @@ class Capacity:
         self.tokens = Budget("tokens")
         self.prefill = Budget("prefill")
         self.intake = Intake(clock)
+        self._started_with: int | None = None
         # What the budgets' limits follow from, as they are.
         self._known: tuple[object, ...] = ()
         self._set_limits()
@@ -137,6 +138,11 @@ class Capacity:
     def report(self, report: EngineReport) -> None:
         """Takes in what the engine says of itself; what the policy sets stands."""
         self._report = report
+        self._set_limits()
+
+    def engine_is_started_with(self, batch_limit: int | None) -> None:
+        """What its command line says of how many requests run at once: it holds where the engine reports nothing."""
+        self._started_with = batch_limit
         self._set_limits()
 
     def waiting(self, waiting: float, *, somebody_waits: bool) -> None:
@@ -248,7 +254,8 @@ class Capacity:
 
     def _set_limits(self) -> None:
         policy, report, intake = self._limits, self._report, self.intake
-        known = policy, report, self._accepted, intake.probe, intake.level, intake.tokens_bind
+        batch_limit = report.batch_limit if report.batch_limit is not None else self._started_with
+        known = policy, report, batch_limit, self._accepted, intake.probe, intake.level, intake.tokens_bind
         if known == self._known:
             return
         self._known = known
@@ -260,7 +267,7 @@ class Capacity:
         # One request more than fits stands in the engine's queue, and the probe beyond that.
         beyond, level = intake.probe, intake.level
         self.requests.set_least(
-            (report.batch_limit and report.batch_limit + beyond, "engine"),
+            (batch_limit and batch_limit + beyond, "engine"),
             (report.concurrency_limit, "engine"),
             (level.requests + beyond if level is not None else None, "learned"),
             (int(self._accepted) if self._accepted is not None else None, "learned"),

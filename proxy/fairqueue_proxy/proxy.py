@@ -40,6 +40,8 @@ BASE_BYTES = 256 * 1024 * 1024
 DESCRIPTORS_KEPT_BACK = 64
 BACKLOG = 4096
 DRAIN_SECONDS = 120.0
+KEPT_OF_GRACE_SECONDS = 15.0
+"""Of the time until the pod is killed: for what comes before the drain's window and after it."""
 LAST_WORDS_SECONDS = 2.0
 
 
@@ -64,7 +66,8 @@ class Proxy:
     """One proxy in front of one engine. `start`, then `run` until it is told to go, then `stop`.
 
     Without a document it relays free routes only, until `apply` brings one. A `recording` is written from its start to
-    its stop, which closes it.
+    its stop, which closes it. `grace_seconds` after it is told to go it is killed; `batch_limit` is how many requests
+    the engine was started to run at once.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class Proxy:
         *,
         engine_kind: str | None = None,
         memory_limit_bytes: int | None = None,
+        grace_seconds: float | None = None,
+        batch_limit: int | None = None,
         seed: int | None = None,
         recording: "Recording | None" = None,
     ) -> None:
@@ -81,9 +86,13 @@ class Proxy:
         if kind is None:
             raise ValueError("without a document the engine's kind must be told")
         self._clock = clock = time.monotonic
+        self._longest_drain_seconds = (
+            max(grace_seconds - KEPT_OF_GRACE_SECONDS, 0.0) if grace_seconds is not None else float("inf")
+        )
         random_source = random.Random(seed)
         self._policy = PolicyInForce(kind, clock, random_source)
         self.entitlement, self.dispatcher = self._policy.entitlement, self._policy.dispatcher
+        self.dispatcher.capacity.engine_is_started_with(batch_limit)
         self.upstream = Upstream(engine.host, engine.port, clock=clock)
         self.watch = EngineWatch(kind, self.upstream, self.dispatcher, clock)
         self.drain = Drain(self.dispatcher, DRAIN_SECONDS, clock)
@@ -130,7 +139,7 @@ class Proxy:
         self._policy.apply(document)
         runtime.room.most_bytes = document.queue.max_bytes
         runtime.shadow.timeout_seconds = document.queue.timeout_seconds
-        self.drain.window_seconds = document.drain.timeout_seconds
+        self.drain.window_seconds = min(document.drain.timeout_seconds, self._longest_drain_seconds)
         self.watch.engine_is(kind, document.engine.api_key, document.backpressure.scrape_interval_seconds)
         runtime.shadow.switch(on=runtime.in_force.observes)
         dispatcher.pump()

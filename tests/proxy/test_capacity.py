@@ -180,6 +180,22 @@ def test_a_limit_is_the_policys_else_the_engines(
 
 
 @pytest.mark.parametrize(
+    ("report", "requests"),
+    [
+        pytest.param(EngineReport(), (13, "engine"), id="which reports nothing"),
+        pytest.param(EngineReport(batch_limit=8), (9, "engine"), id="which knows better"),
+    ],
+)
+def test_what_the_engine_was_started_with_holds_for_an_engine(
+    report: EngineReport, requests: tuple[int | None, str]
+) -> None:
+    engine = Engine(Limits())
+    engine.capacity.engine_is_started_with(12)
+    engine.capacity.report(report)
+    assert engine.source("requests") == requests
+
+
+@pytest.mark.parametrize(
     ("limits", "learns"),
     [
         (Limits(), True),

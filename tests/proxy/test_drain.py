@@ -5,13 +5,17 @@ What clients see of it is in `test_draining_proxy.py`.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from fairqueue_proxy import drain as drain_module
+from fairqueue_proxy.address import Address
 from fairqueue_proxy.drain import Drain
 from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.proxy import Proxy
 from proxy.desk import Desk
+from proxy_stack import document_of
 
 NEVER_SECONDS = 1000.0
 WINDOW_SECONDS = 100.0
@@ -40,6 +44,17 @@ async def soon(awaitable: Awaitable[object]) -> None:
 
 def test_the_times_are_those_that_the_documentation_tells() -> None:
     assert (drain_module.QUIET_SECONDS, drain_module.TAKE_SECONDS, drain_module.WAIT_FOR_BEGIN_SECONDS) == (5, 15, 15)
+
+
+@pytest.mark.parametrize(
+    ("grace_seconds", "window_seconds"),
+    [(None, 60.0), (90, 60.0), (75, 60.0), (50, 35.0), (10, 0.0)],
+)
+def test_the_window_ends_fifteen_seconds_before_the_pod_is_killed(
+    tmp_path: Path, grace_seconds: float | None, window_seconds: float
+) -> None:
+    document = document_of(tmp_path, tenants=[{"name": "alice"}], drain={"timeout": "60s"})
+    assert Proxy(document, Address("127.0.0.1", 1), grace_seconds=grace_seconds).drain.window_seconds == window_seconds
 
 
 async def test_without_a_drain_everything_is_taken_for_ever(start_drain: StartDrain) -> None:
