@@ -278,6 +278,9 @@ class Intake:
         for request, (at, _) in list(self._unstarted.items()):
             if request.streamed or at > before:
                 return
+            if self.plain >= self.plain_limit:
+                # What the last count left of the limit may be next to nothing, and no count raises it now.
+                self.plain_limit = min(self.plain_limit + 1, max(FIRST_PLAIN_LIMIT, self.plain_limit))
             self.gone(request)
 
     def _count(self, request: Request, requests: int, tokens: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairqueue_proxy.intake import COUNT_LAG_SECONDS, FIRST_LIMIT, FIRST_PLAIN_LIMIT, STANDING
+from fairqueue_proxy.intake import COUNT_IS_OLD_SECONDS, COUNT_LAG_SECONDS, FIRST_LIMIT, FIRST_PLAIN_LIMIT, STANDING
 from proxy.stepped_engine import SteppedEngine
 
 
@@ -167,3 +167,24 @@ def test_whatever_happens_counts_are_those_of_what_is_there_and_in_the_end_nothi
         intake.gone(request)
     assert (intake.streams, intake.plain, intake.unstarted) == (0, 0, 0)
     assert intake.free
+
+
+def test_once_the_counts_stop_a_limit_that_they_had_made_small_grows_again(engine: SteppedEngine) -> None:
+    engine.send()
+    engine.step()
+    for _ in range(20):
+        count_of_plain(engine, 40)
+    assert engine.intake.plain_limit == 1
+    limits = []
+    for _ in range(2 * FIRST_PLAIN_LIMIT):
+        engine.clock.now_seconds += COUNT_IS_OLD_SECONDS
+        engine.send(streamed=False)
+        # Only a token's time passes: nothing tells that the plain reply has started.
+        engine.step(0)
+        engine.clock.now_seconds += COUNT_IS_OLD_SECONDS
+        engine.step(0)
+        while engine.intake.plain < engine.intake.plain_limit:
+            engine.send(streamed=False)
+        limits.append(engine.intake.plain_limit)
+    assert limits == sorted(limits)
+    assert limits[-1] == FIRST_PLAIN_LIMIT
