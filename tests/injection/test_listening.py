@@ -69,8 +69,8 @@ def test_a_variable_that_is_there_twice_is_set_twice() -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        "text-generation-launcher --port 80",
-        "text-generation-launcher -p80",
+        "true; text-generation-launcher --port 80",
+        "true; text-generation-launcher -p80",
         "PORT=80 text-generation-launcher",
         "HOSTNAME=:: text-generation-launcher",
         "env -i text-generation-launcher",

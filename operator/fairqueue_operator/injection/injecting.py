@@ -10,6 +10,7 @@ from .engine_kinds import ENGINE_KINDS
 from .listening import how_to_tell, listening_port, refuse_other_transports, tell
 from .meshes import is_in_mesh, leave_out_admin_port, mesh_warnings
 from .names import DATA_PORT_NAME, Json
+from .plain_scripts import unwrap
 from .pod_settings import open_port, raise_grace, wait_for_drain
 from .ports import move_port, port_beside, port_for_engine, refuse_ports_in_use, sidecar_ports
 from .reasons import Reason, Refused, Warned
@@ -59,6 +60,7 @@ def _takes_port(policy: FairnessPolicy) -> bool:
 
 def _take_port(pod: Json, engine: Json, policy: FairnessPolicy) -> _Ports:
     kind = ENGINE_KINDS[policy.spec.engine.kind]
+    unwrap(engine, kind)
     port = listening_port(engine, policy.spec.engine, kind)
     refuse_ports_in_use(pod, engine, port)
     engine_port = port_for_engine(pod, port)
