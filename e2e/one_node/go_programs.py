@@ -1,0 +1,108 @@
+"""The node's own Go programs, built once and cached by what they are made from."""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from one_node.commands import finish, job
+from one_node.errors import NodeError
+from one_node.progress import say
+
+__all__ = ["SOURCES", "GoPrograms", "version_flags"]
+
+SOURCES = Path(__file__).resolve().parents[1]
+
+# What Kubernetes is built with. Its OpenAPI documents come out broken with 1.27; `go` fetches this one if need be.
+_TOOLCHAIN = "go1.26.8"
+_KEPT = 3
+
+
+class GoPrograms:
+    def __init__(self, cache: Path, sources: Path = SOURCES) -> None:
+        self._cache = cache
+        self._sources = sources
+
+    def kubernetes(self) -> Path:
+        source = self._sources / "kubernetes_binary"
+        return self._program("kubernetes", source, version_flags((source / "go.mod").read_text()), "eight minutes")
+
+    def pause(self) -> Path:
+        return self._program("pause", self._sources / "pause", (), "a few seconds")
+
+    def are_cached(self) -> bool:
+        source = self._sources / "kubernetes_binary"
+        flags = version_flags((source / "go.mod").read_text())
+        both = (self._file("kubernetes", source, flags), self._file("pause", self._sources / "pause", ()))
+        return all(it.exists() for it in both)
+
+    def _file(self, name: str, source: Path, variables: Sequence[str]) -> Path:
+        return self._cache / name / key_of(source, variables) / name
+
+    def _program(self, name: str, source: Path, variables: Sequence[str], about: str) -> Path:
+        program = self._file(name, source, variables)
+        if program.exists():
+            os.utime(program.parent)
+            return program
+        say(f"building {name} from source, once ({about} on two cores if nothing of it was built before)")
+        program.parent.mkdir(parents=True, exist_ok=True)
+        draft = program.with_suffix(".partial")
+        _build(source, variables, draft)
+        draft.replace(program)
+        _forget_oldest(program.parents[1])
+        return program
+
+
+def key_of(source: Path, variables: Sequence[str]) -> str:
+    """Says what a program is made from: all of the module (go.sum stands for what it requires), and for which CPU."""
+    digest = hashlib.sha256(repr((platform.machine(), tuple(variables))).encode())
+    for file in sorted(it for it in source.iterdir() if it.suffix in (".go", ".mod", ".sum")):
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def version_flags(go_mod: str) -> list[str]:
+    """Variables that tell Kubernetes its version, which a build outside of its own repository does not know."""
+    found = re.search(r"k8s\.io/kubernetes v(\d+)\.(\d+)\S*", go_mod)
+    if not found:
+        raise NodeError("go.mod requires no k8s.io/kubernetes")
+    values = {"gitVersion": found[0].split()[1], "gitMajor": found[1], "gitMinor": found[2]}
+    return [f"k8s.io/component-base/version.{name}={value}" for name, value in values.items()]
+
+
+def _build(source: Path, variables: Sequence[str], output: Path) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **_toolchain(source)}
+    linker = " ".join(["-s", "-w", *(f"-X {it}" for it in variables)])
+    command = ["go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", linker, "-o", str(output), "."]
+    hint = "Go needs its module proxy (GOPROXY) the first time, and about 5 GB of disk"
+    finish(
+        job(command),
+        f"building {source.name}",
+        cwd=source,
+        environment=environment,
+        expected_lines=_packages(source, environment),
+        what_to_do=hint,
+    )
+
+
+def _toolchain(source: Path) -> dict[str, str]:
+    has = subprocess.run(["go", "env", "GOVERSION"], cwd=source, capture_output=True, text=True, check=False).stdout
+    return {} if has.startswith(_TOOLCHAIN.rpartition(".")[0]) else {"GOTOOLCHAIN": _TOOLCHAIN}
+
+
+def _packages(source: Path, environment: dict[str, str]) -> int:
+    """How many packages are to be compiled."""
+    ask = ["go", "list", "-deps", "-trimpath", "-buildvcs=false", "-f", "{{if .Stale}}x{{end}}", "."]
+    said = subprocess.run(job(ask), cwd=source, env=environment, capture_output=True, text=True, check=False)
+    return said.stdout.count("x")
+
+
+def _forget_oldest(folder: Path) -> None:
+    by_use = sorted(folder.iterdir(), key=lambda it: it.stat().st_mtime, reverse=True)
+    for old in by_use[_KEPT:]:
+        shutil.rmtree(old)

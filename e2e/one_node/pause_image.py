@@ -1,0 +1,43 @@
+"""The image of the pods' first process, as an archive: one static program and nothing else."""
+
+import hashlib
+import io
+import json
+import platform
+import tarfile
+from pathlib import Path
+
+__all__ = ["PAUSE_IMAGE", "write_pause_image"]
+
+PAUSE_IMAGE = "localhost/fairqueue-e2e/pause:1"
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def write_pause_image(program: Path, archive: Path) -> None:
+    """Writes it as `docker save` does."""
+    layer = _tar({"pause": program.read_bytes()}, mode=0o755)
+    config = {
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "os": "linux",
+        # An id that is nobody's: it needs no rights.
+        "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": ["layer.tar"]}]
+    files = {"manifest.json": _json(manifest), "config.json": _json(config), "layer.tar": layer}
+    archive.write_bytes(_tar(files, mode=0o644))
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _tar(files: dict[str, bytes], mode: int) -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    return output.getvalue()

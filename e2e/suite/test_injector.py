@@ -1,0 +1,113 @@
+"""The injector stops, is killed, gets other certificates: what pods that ask for the proxy see of it, and others."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from suite.creating import admissions
+from suite.kubectl import Kubectl, until
+from suite.objects import deployment, engine_pod, pod, service
+from suite.place import Place
+from suite.pods import is_ready, ready_pods, wait_ready
+
+INJECTOR = "fairqueue-injector"
+AUTHORITY, LEAF = "fairqueue-injector-ca", "fairqueue-injector-tls"
+AGAIN_SECONDS = 90.0
+
+
+def replicas(system: Kubectl) -> list[str]:
+    """Injectors that are Ready."""
+    found = system.all("pods", f"app.kubernetes.io/name={INJECTOR}")
+    return [it["metadata"]["name"] for it in found if is_ready(it)]
+
+
+@pytest.fixture(autouse=True)
+def _two_replicas(system: Kubectl) -> Iterator[None]:
+    yield
+    system.run("scale", f"deployment/{INJECTOR}", "--replicas=2")
+    until(lambda: len(replicas(system)) == 2, "two injectors")
+
+
+def test_without_an_injector_pods_that_ask_for_it_wait_and_say_why_and_others_start(
+    system: Kubectl, place: Place
+) -> None:
+    place.share({"alice": 1})
+    system.run("scale", f"deployment/{INJECTOR}", "--replicas=0")
+    until(lambda: not system.all("pods", f"app.kubernetes.io/name={INJECTOR}"), "no injector")
+    place.kubectl.apply(service(), deployment(engine_pod()))
+    other = engine_pod(app="other", inject=False)
+    other["spec"]["containers"][0]["args"] += ["--port", "8080"]
+    del other["spec"]["containers"][0]["startupProbe"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        other["spec"]["containers"][0][probe]["httpGet"]["port"] = 8080
+    place.kubectl.apply(deployment(other, name="other"))
+    wait_ready(place.kubectl, app="other")
+    said = until(lambda: [it["message"] for it in place.kubectl.events("FailedCreate")], "why the pod is not there")
+    assert any("inject.fairqueue.dev" in message for message in said)
+    assert not place.kubectl.all("pods", "app=engine")
+    system.run("scale", f"deployment/{INJECTOR}", "--replicas=2")
+    wait_ready(place.kubectl)
+
+
+def test_one_replica_that_stops_in_order_fails_no_admission(system: Kubectl, place: Place) -> None:
+    place.share({"alice": 1})
+    with admissions(place.kubectl, pod(engine_pod(), name="tried")) as found:
+        time.sleep(2)
+        system.run("delete", "pod", replicas(system)[0])
+        until(lambda: len(replicas(system)) == 2, "two injectors")
+        time.sleep(2)
+    assert found.refused == []
+    assert len(found.admitted) > 20
+
+
+def test_with_one_replica_killed_all_pods_are_created_within_ten_seconds(system: Kubectl, place: Place) -> None:
+    place.share({"alice": 1})
+    count = 6
+    system.run("delete", "pod", replicas(system)[0], "--grace-period=0", "--force")
+    place.kubectl.apply(deployment(engine_pod(container={"resources": {}}), replicas=count))
+    began = time.monotonic()
+    until(lambda: len(place.kubectl.all("pods", "app=engine")) == count, "all pods are created", seconds=30, every=0.1)
+    took = time.monotonic() - began
+    print(f"{count} pods created {took:.1f} s after their Deployment")
+    assert took <= 10.0
+
+
+def test_a_new_leaf_fails_no_admission(system: Kubectl, place: Place) -> None:
+    place.share({"alice": 1})
+    before = system.get("secret", LEAF)["data"]["tls.crt"]
+    with admissions(place.kubectl, pod(engine_pod(), name="tried")) as found:
+        time.sleep(2)
+        system.delete("secret", LEAF)
+        until(lambda: system.get("secret", LEAF)["data"]["tls.crt"] != before, "a new leaf", seconds=AGAIN_SECONDS)
+        # Both replicas have it by then.
+        time.sleep(20)
+    assert found.refused == []
+    assert len(found.admitted) > 50
+
+
+def test_with_the_authority_deleted_admissions_work_again_within_ninety_seconds(system: Kubectl, place: Place) -> None:
+    place.share({"alice": 1})
+    before = system.get("secret", AUTHORITY)["data"]
+    with admissions(place.kubectl, pod(engine_pod(), name="tried")) as found:
+        time.sleep(2)
+        deleted_at = time.monotonic()
+        system.delete("secret", AUTHORITY)
+        until(lambda: system.get("secret", AUTHORITY)["data"] != before, "a new authority", seconds=AGAIN_SECONDS)
+        made_at = time.monotonic()
+        time.sleep(AGAIN_SECONDS - (made_at - deleted_at))
+        until_now = len(found.admitted)
+        time.sleep(5)
+        assert len(found.admitted) > until_now
+    refused = [round(at - deleted_at, 1) for at, _ in found.refused]
+    print(f"a new authority after {made_at - deleted_at:.1f} s; refused at {refused}")
+    assert all(at < AGAIN_SECONDS for at in refused)
+
+
+def test_a_dry_run_leaves_no_event(place: Place) -> None:
+    asked = pod(engine_pod(), name="tried")
+    with admissions(place.kubectl, asked) as found:
+        until(lambda: len(found.refused) > 5, "refusals", every=0.1)
+    assert "FairnessPolicy" in found.refused[0][1]
+    assert ready_pods(place.kubectl) == []
+    assert place.kubectl.events("MissingPolicy") == []

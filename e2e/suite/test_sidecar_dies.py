@@ -1,0 +1,61 @@
+"""The proxy dies under load: the engine is not restarted, and the proxy is back with its document."""
+
+import time
+
+import pytest
+
+from suite.kubectl import until
+from suite.objects import deployment, document_secret, engine_pod, service
+from suite.place import Place
+from suite.pods import PROXY, is_ready, restarts, view, wait_ready
+
+# The containers share their processes, so that one may kill another's.
+KILL = """
+import os, pathlib, signal
+for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    words = line.read_bytes().split(b"\\0")
+    if b"serve" in words and b"--config" in words:
+        os.kill(int(line.parent.name), signal.SIGKILL)
+"""
+# Many small ones, so that the kernel takes the proxy for the largest of its container.
+FILL = """
+import os, time
+for number in range(60):
+    if not os.fork():
+        block = bytearray(os.urandom(1 << 20) * 9)
+        time.sleep(30)
+        os._exit(0)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("secret", ["there", "gone"])
+@pytest.mark.parametrize("how", ["killed", "out of memory"])
+def test_the_pod_is_ready_again_within_five_seconds(place: Place, how: str, secret: str) -> None:
+    made = place.share({"alice": 1})
+    annotations = {"fairqueue.dev/proxy-memory-limit": "320Mi"}
+    template = engine_pod(annotations=annotations, shareProcessNamespace=True)
+    place.kubectl.apply(service(), deployment(template))
+    pod = wait_ready(place.kubectl)[0]
+    name, revision = pod["metadata"]["name"], view(place.clients, pod).config()["revision"]
+    if secret == "gone":
+        place.kubectl.delete("secret", document_secret(made)["metadata"]["name"])
+        place.nudge([pod])
+        time.sleep(3)
+    with place.clients.load(place.url(), {"alice": 10}, tokens=30, tries=20):
+        time.sleep(3)
+        if how == "killed":
+            place.kubectl.exec(name, "python", "-c", KILL, container="engine")
+        else:
+            place.kubectl.run("exec", name, "-c", PROXY, "--", "sh", "-c", f"python -c '{FILL}' >/dev/null 2>&1 &")
+        until(lambda: restarts(place.kubectl.get("pod", name), PROXY) == 1, "the proxy is started again", every=0.1)
+        died_at = time.monotonic()
+        until(lambda: is_ready(place.kubectl.get("pod", name)), "the pod is Ready again", every=0.1)
+        took = time.monotonic() - died_at
+        time.sleep(2)
+    found = place.kubectl.get("pod", name)
+    print(f"Ready {took:.1f} s after its start")
+    assert took <= 5.0
+    assert (restarts(found, "engine"), restarts(found, PROXY)) == (0, 1)
+    assert view(place.clients, found).config()["revision"] == revision
+    assert place.clients.generate(place.url(), "alice").status == 200
