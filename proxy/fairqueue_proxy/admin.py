@@ -88,7 +88,7 @@ class Admin:
 
     async def _drain_wait(self, _request: web.Request) -> web.Response:
         runtime = self._runtime
-        await runtime.drain.wait(lambda: runtime.watch.healthy)
+        await runtime.drain.wait(lambda: runtime.watch.healthy, runtime.watch.answers)
         return _json({"over": runtime.drain.over.is_set()})
 
     async def _begin_drain(self, _request: web.Request) -> web.Response:

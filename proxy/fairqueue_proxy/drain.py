@@ -7,9 +7,9 @@ first, from whoever has most queued.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
 
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.outcome import Outcome, Refused
@@ -64,7 +64,7 @@ class Drain:
         """A request has come that is taken whatever the drain says."""
         self._taken_at = self._clock()
 
-    @contextmanager
+    @contextlib.contextmanager
     def passing(self) -> Iterator[None]:
         """A request goes past the queue meanwhile: the drain waits for it, too."""
         self._passing += 1
@@ -73,19 +73,26 @@ class Drain:
         finally:
             self._passing -= 1
 
-    async def wait(self, engine_healthy: Callable[[], bool]) -> None:
+    async def wait(self, engine_healthy: Callable[[], bool], engine_answers: Callable[[], Awaitable[bool]]) -> None:
         """Returns when the drain is over; at once if the engine is not healthy (nothing to wait for), and when no
-        drain begins."""
+        drain begins.
+
+        Who ends an engine because it hangs waits here, too, and is not to wait until the next look at the engine: it is
+        asked now. Once the drain has begun that counts for nothing: an engine with much to do may be slow to answer.
+        """
         deadline = self._clock() + WAIT_FOR_BEGIN_SECONDS
-        while not self.over.is_set():
-            if not engine_healthy() or (not self.begun.is_set() and self._clock() >= deadline):
-                return
-            event = self.over if self.begun.is_set() else self.begun
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await event.wait()
-            except TimeoutError:
-                continue
+        asked = asyncio.ensure_future(engine_answers())
+        try:
+            while not self.over.is_set():
+                hangs = not self.begun.is_set() and (self._clock() >= deadline or (asked.done() and not asked.result()))
+                if hangs or not engine_healthy():
+                    return
+                event = self.over if self.begun.is_set() else self.begun
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await event.wait()
+        finally:
+            asked.cancel()
 
     @property
     def left_seconds(self) -> float:

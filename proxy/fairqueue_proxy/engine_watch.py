@@ -18,6 +18,7 @@ UNAVAILABLE_SECONDS = 5.0
 PROBE_SECONDS = 0.25
 UNHEALTHY_SECONDS = 1.0
 NOTICE_SECONDS = 0.25
+HANGS_SECONDS = 2.0
 OVERLOAD_PAUSE_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,15 @@ class EngineWatch:
         finally:
             if self._probe is not None:
                 self._probe.cancel()
+
+    async def answers(self) -> bool:
+        """Asks the engine for its health, apart from all looks, and does not wait for long."""
+        try:
+            async with asyncio.timeout(HANGS_SECONDS):
+                return await self._inquiry.healthy()
+        except (UpstreamError, OSError):
+            # TimeoutError is one of these.
+            return False
 
     async def look(self) -> None:
         """Asks the engine once for its health, its limits when they are due, and its gauges."""

@@ -31,6 +31,11 @@ async def start_drain(monkeypatch: pytest.MonkeyPatch) -> StartDrain:
     return lambda desk: Drain(desk.dispatcher, WINDOW_SECONDS, desk.clock)
 
 
+async def answering() -> bool:
+    """An engine that answers when it is asked."""
+    return True
+
+
 async def looks() -> None:
     """Lets a drain look a few times."""
     for _ in range(LOOKS):
@@ -258,13 +263,47 @@ async def test_a_window_shorter_than_the_quiet_time_ends_the_taking_too(start_dr
 
 async def test_who_waits_hears_at_once_when_the_engine_is_not_healthy(start_drain: StartDrain) -> None:
     drain = start_drain(Desk("alice"))
-    await soon(drain.wait(lambda: False))
+    await soon(drain.wait(lambda: False, answering))
     assert not drain.begun.is_set()
+
+
+async def test_who_waits_hears_at_once_when_the_engine_does_not_answer_and_no_drain_has_begun(
+    start_drain: StartDrain,
+) -> None:
+    asked = asyncio.Event()
+
+    async def hanging() -> bool:
+        await asked.wait()
+        return False
+
+    waiting = asyncio.create_task(start_drain(Desk("alice")).wait(lambda: True, hanging))
+    await looks()
+    assert not waiting.done()
+    asked.set()
+    await soon(waiting)
+
+
+async def test_an_engine_that_is_slow_to_answer_is_waited_for_once_the_drain_has_begun(start_drain: StartDrain) -> None:
+    desk = Desk("alice")
+    drain = start_drain(desk)
+    running = desk.submit("alice")
+
+    async def slow() -> bool:
+        return False
+
+    drain.begin()
+    waiting = asyncio.create_task(drain.wait(lambda: True, slow))
+    desk.clock.now_seconds += 20
+    await looks()
+    assert not waiting.done()
+    desk.finish(running)
+    await soon(waiting)
+    assert drain.over.is_set()
 
 
 async def test_who_waits_for_a_drain_that_never_begins_waits_fifteen_seconds(start_drain: StartDrain) -> None:
     desk = Desk("alice")
-    waiting = asyncio.create_task(start_drain(desk).wait(lambda: True))
+    waiting = asyncio.create_task(start_drain(desk).wait(lambda: True, answering))
     await looks()
     desk.clock.now_seconds += 14.9
     await looks()
@@ -277,7 +316,7 @@ async def test_who_waits_for_a_drain_waits_for_its_beginning_and_then_for_its_en
     desk = Desk("alice")
     drain = start_drain(desk)
     running = desk.submit("alice")
-    waiting = asyncio.create_task(drain.wait(lambda: True))
+    waiting = asyncio.create_task(drain.wait(lambda: True, answering))
     await looks()
     drain.begin()
     desk.clock.now_seconds += 20
@@ -293,7 +332,7 @@ async def test_who_waits_stops_waiting_when_the_engine_stops_being_healthy(start
     drain = start_drain(desk)
     desk.submit("alice")
     healthy = True
-    waiting = asyncio.create_task(drain.wait(lambda: healthy))
+    waiting = asyncio.create_task(drain.wait(lambda: healthy, answering))
     drain.begin()
     await looks()
     assert not waiting.done()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fairqueue_proxy import drain as drain_module
+from fairqueue_proxy import engine_watch
 from fairqueue_sim import RunningEngine
 from proxy.conftest import StartProxy, Until
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
@@ -147,6 +148,18 @@ async def test_who_waits_while_the_engine_is_not_healthy_is_answered_at_once(
     stack = await start_proxy(scripted.port)
     reply = await ask(stack.admin, request("/-/drain/wait", method="GET"))
     assert (reply.status, reply.json) == (200, {"over": False})
+
+
+async def test_who_waits_while_the_engine_hangs_does_not_wait_for_the_next_look_at_it(
+    start_proxy: StartProxy, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_watch, "HANGS_SECONDS", 0.05)
+    stack = await start_proxy(scripted.port)
+    assert stack.proxy is not None
+    scripted.answers["GET /health"] = None
+    reply = await ask(stack.admin, request("/-/drain/wait", method="GET"))
+    assert (reply.status, reply.json) == (200, {"over": False})
+    assert stack.proxy.watch.healthy
 
 
 async def test_who_waits_for_a_drain_that_does_not_begin_is_answered_after_a_while(
