@@ -27,6 +27,8 @@ class Load:
         self.keys: dict[str, str] = plan["keys"]
         self.streams: dict[str, int] = plan["streams"]
         self.tokens: int = plan["tokens"]
+        # For streams that run when no more are to begin.
+        self.patience_seconds: float = plan.get("patience_seconds", 120.0)
         self.most_tries: int = plan.get("tries", 2)
         self.body = plan.get("body") or {"inputs": "Why?", "parameters": {"max_new_tokens": self.tokens}}
         self.stopping = False
@@ -56,7 +58,12 @@ class Load:
             ]
             await wait_for_end(seconds)
             self.stopping = True
-            await asyncio.gather(*streams)
+            await asyncio.wait(streams, timeout=self.patience_seconds)
+            for stream in streams:
+                stream.cancel()
+            for done in await asyncio.gather(*streams, return_exceptions=True):
+                if isinstance(done, Exception):
+                    raise done
 
     async def _stream(self, session: aiohttp.ClientSession, tenant: str) -> None:
         while not self.stopping:

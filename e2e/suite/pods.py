@@ -42,9 +42,19 @@ def is_injected(pod: Json) -> bool:
 
 def restarts(pod: Json, container: str) -> int:
     """How often a container was started again."""
+    return int(_status(pod, container)["restartCount"])
+
+
+def last_end(pod: Json, container: str) -> Json:
+    """How a container that was started again had ended."""
+    ended: Json = _status(pod, container)["lastState"]["terminated"]
+    return ended
+
+
+def _status(pod: Json, container: str) -> Json:
     status = pod["status"]
     found = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
-    return int(next(it["restartCount"] for it in found if it["name"] == container))
+    return next(it for it in found if it["name"] == container)
 
 
 def until_running(kubectl: Kubectl, app: str = ENGINE, container: str = "engine") -> Json:

@@ -1,5 +1,6 @@
 """The proxy dies under load: the engine is not restarted, and the proxy is back with its document."""
 
+import signal
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from suite.kubectl import until
 from suite.objects import deployment, document_secret, engine_pod, service
 from suite.place import Place
-from suite.pods import PROXY, is_ready, restarts, view, wait_ready
+from suite.pods import PROXY, is_ready, last_end, restarts, view, wait_ready
 
 # The containers share their processes, so that one may kill another's.
 KILL = """
@@ -57,5 +58,6 @@ def test_the_pod_is_ready_again_within_five_seconds(place: Place, how: str, secr
     print(f"Ready {took:.1f} s after its start")
     assert took <= 5.0
     assert (restarts(found, "engine"), restarts(found, PROXY)) == (0, 1)
+    assert last_end(found, PROXY)["exitCode"] == 128 + signal.SIGKILL
     assert view(place.clients, found).config()["revision"] == revision
     assert place.clients.generate(place.url(), "alice").status == 200
