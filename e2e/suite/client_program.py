@@ -1,6 +1,7 @@
 """Clients, inside the cluster: `python client_program.py load|ask|watch JSON`. Needs aiohttp and nothing of fairqueue.
 
-`load` keeps so many streams per tenant running, each request on a connection of its own, until standard input ends (or
+`load` keeps so many streams per tenant running, each request on a connection of its own (or, with `keep_alive`, each
+stream on one, and so with one pod), until standard input ends (or
 for `seconds`), and prints what became of all requests as one line of JSON. A client does what clients of services do:
 it tries once more when a connection is refused or broken before anything was answered, and when told so by 503 with
 Retry-After. `ask` sends one request and prints the answer. `watch` prints when each of several proxies has had a
@@ -27,6 +28,7 @@ class Load:
         self.keys: dict[str, str] = plan["keys"]
         self.streams: dict[str, int] = plan["streams"]
         self.tokens: int = plan["tokens"]
+        self.keep_alive: bool = plan.get("keep_alive", False)
         # For streams that run when no more are to begin.
         self.patience_seconds: float = plan.get("patience_seconds", 120.0)
         self.most_tries: int = plan.get("tries", 2)
@@ -48,31 +50,27 @@ class Load:
         }
 
     async def run(self, seconds: float | None) -> None:
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        streams = [asyncio.create_task(self._stream(it)) for it, count in self.streams.items() for _ in range(count)]
+        await wait_for_end(seconds)
+        self.stopping = True
+        await asyncio.wait(streams, timeout=self.patience_seconds)
+        for stream in streams:
+            stream.cancel()
+        for done in await asyncio.gather(*streams, return_exceptions=True):
+            if isinstance(done, Exception):
+                raise done
+
+    async def _stream(self, tenant: str) -> None:
+        connector = aiohttp.TCPConnector(force_close=not self.keep_alive)
         timeout = aiohttp.ClientTimeout(total=600, sock_connect=5)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            streams = [
-                asyncio.create_task(self._stream(session, tenant))
-                for tenant, count in self.streams.items()
-                for _ in range(count)
-            ]
-            await wait_for_end(seconds)
-            self.stopping = True
-            await asyncio.wait(streams, timeout=self.patience_seconds)
-            for stream in streams:
-                stream.cancel()
-            for done in await asyncio.gather(*streams, return_exceptions=True):
-                if isinstance(done, Exception):
-                    raise done
-
-    async def _stream(self, session: aiohttp.ClientSession, tenant: str) -> None:
-        while not self.stopping:
-            why = await self._request(session, tenant)
-            if why is None:
-                self.done[tenant] += 1
-            else:
-                self.failed.append(f"{time.strftime('%H:%M:%S')} {tenant}: {why}")
-                await asyncio.sleep(0.2)
+            while not self.stopping:
+                why = await self._request(session, tenant)
+                if why is None:
+                    self.done[tenant] += 1
+                else:
+                    self.failed.append(f"{time.strftime('%H:%M:%S')} {tenant}: {why}")
+                    await asyncio.sleep(0.2)
 
     async def _request(self, session: aiohttp.ClientSession, tenant: str) -> str | None:
         """None, or why it failed."""

@@ -2,12 +2,14 @@
 
 import time
 
+from suite.kubectl import until
 from suite.objects import deployment, engine_pod, service
 from suite.place import Place
 from suite.pods import view, wait_ready
 
 REPLICAS = 3
-# So many that each pod always has some of both waiting, wherever connections happen to go.
+# On connections that stay with their pods. So many that each pod has some of both waiting, wherever they happen to go:
+# else the streams would gather at whichever pod serves them most slowly.
 STREAMS = 60
 WARM_UP_SECONDS, SECONDS = 10.0, 30.0
 
@@ -17,7 +19,11 @@ def test_two_tenants_share_each_pod_as_one_to_three(place: Place) -> None:
     place.kubectl.apply(service(), deployment(engine_pod(options=["--slots", "8"]), replicas=REPLICAS))
     pods = wait_ready(place.kubectl, REPLICAS)
     views = [view(place.clients, pod) for pod in pods]
-    with place.clients.load(place.url(), {"alice": STREAMS, "bob": STREAMS}, tokens=16) as outcome:
+    # kube-proxy hears of pods a little later than we do.
+    until(
+        lambda: place.clients.generate(place.url(), "alice") and all(it.service()["alice"] for it in views), "all serve"
+    )
+    with place.clients.load(place.url(), {"alice": STREAMS, "bob": STREAMS}, tokens=16, keep_alive=True) as outcome:
         time.sleep(WARM_UP_SECONDS)
         before = [it.service() for it in views]
         time.sleep(SECONDS)
