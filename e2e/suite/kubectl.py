@@ -43,6 +43,10 @@ class Kubectl:
         """As `apply`, without a trace of what was applied."""
         self.run("create", "-f", "-", stdin=as_list(objects))
 
+    def dry_run(self, made: Mapping[str, Any]) -> None:
+        """Asks whether it would be let in."""
+        self.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(made))
+
     def refusal(self, *objects: Mapping[str, Any]) -> str:
         """What `apply` is refused with."""
         try:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from suite.clients import Clients
 from suite.kubectl import Json, Kubectl, until
@@ -49,6 +50,27 @@ def last_end(pod: Json, container: str) -> Json:
     """How a container that was started again had ended."""
     ended: Json = _status(pod, container)["lastState"]["terminated"]
     return ended
+
+
+def moment(text: str) -> datetime:
+    """As Kubernetes writes it."""
+    return datetime.fromisoformat(text)
+
+
+def ready_since(pod: Json) -> datetime:
+    """When it was Ready, the last time that it came to be."""
+    condition = next(it for it in pod["status"]["conditions"] if it["type"] == "Ready" and it["status"] == "True")
+    return moment(condition["lastTransitionTime"])
+
+
+def started_at(pod: Json, container: str) -> datetime:
+    """When a container that runs began to."""
+    return moment(_status(pod, container)["state"]["running"]["startedAt"])
+
+
+def engine_port(pod: Json) -> int:
+    """Where the injector has put the engine."""
+    return int(json.loads(pod["metadata"]["annotations"]["fairqueue.dev/status"])["enginePort"])
 
 
 def _status(pod: Json, container: str) -> Json:

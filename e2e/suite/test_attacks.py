@@ -4,9 +4,18 @@ import pytest
 
 from suite.objects import deployment, engine_pod, key_of, service
 from suite.place import Place
-from suite.pods import PROXY, view, wait_ready
+from suite.pods import PROXY, engine_port, view, wait_ready
 
 NOBODY = "ClientConnectorError"
+# Ports that are listened on by any other address than loopback's.
+LISTENING = """
+from pathlib import Path
+for name, loopback in (("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")):
+    for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+        address, _, port = line.split()[1].partition(":")
+        if line.split()[3] == "0A" and address != loopback:
+            print(int(port, 16))
+"""
 
 
 @pytest.fixture
@@ -30,8 +39,13 @@ def test_it_reads_no_queue(place: Place, address: str) -> None:
 
 
 def test_it_does_not_reach_the_engine(place: Place, address: str) -> None:
-    assert place.clients.ask(f"http://{address}:10080/health").error == NOBODY
-    assert place.clients.ask(f"http://{address}:10080/generate", body={"inputs": "x"}).error == NOBODY
+    found = wait_ready(place.kubectl)[0]
+    port = engine_port(found)
+    assert place.clients.ask(f"http://{address}:{port}/health").error == NOBODY
+    assert place.clients.ask(f"http://{address}:{port}/generate", body={"inputs": "x"}).error == NOBODY
+    # On the pod's address are the clients' port and the proxy's own, and nothing else.
+    listening = place.kubectl.exec(found["metadata"]["name"], "python", "-c", LISTENING, container=PROXY)
+    assert sorted(map(int, listening.split())) == [80, 9820]
 
 
 def test_without_a_key_or_with_another_it_is_nobody_and_with_a_tenants_key_that_tenant(

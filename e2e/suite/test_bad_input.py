@@ -7,10 +7,13 @@ import pytest
 
 from api.policies import policy as smallest_policy
 from api.test_rules import EXAMPLES
+from suite.installing import install
 from suite.kubectl import Kubectl, KubectlError, until
 from suite.objects import deployment, engine_pod, key_of, pod, policy, service
 from suite.place import Place
 from suite.pods import is_injected, wait_ready
+
+LOW_PORTS = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
 
 
 @pytest.mark.parametrize(("place_and_message", "example"), EXAMPLES.items(), ids=lambda it: str(it)[:60])
@@ -63,7 +66,7 @@ def test_a_pod_without_policy_that_may_starts_without_a_proxy(place: Place) -> N
     template = engine_pod(
         annotations={"fairqueue.dev/on-missing-policy": "Allow"},
     )
-    template["spec"]["securityContext"]["sysctls"] = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": LOW_PORTS}
     place.kubectl.apply(pod(template, name="alone"))
     found = wait_ready(place.kubectl)[0]
     assert not is_injected(found)
@@ -85,21 +88,43 @@ def test_a_pod_that_cannot_be_injected_is_denied_with_the_reason(
     assert words in place.kubectl.refusal(pod(engine_pod(**change), name="odd"))
 
 
+def test_a_pod_of_a_disabled_policy_starts_as_it_is(place: Place) -> None:
+    place.share({"alice": 1}, injection={"mode": "Disabled"})
+    template = engine_pod()
+    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": LOW_PORTS}
+    place.kubectl.apply(deployment(template))
+    found = wait_ready(place.kubectl)[0]
+    assert not is_injected(found)
+    assert json.loads(found["metadata"]["annotations"]["fairqueue.dev/status"])["mode"] == "Disabled"
+
+
+def test_beside_an_engine_that_keeps_its_port_the_proxy_has_one_of_its_own(place: Place) -> None:
+    place.share({"alice": 1}, injection={"mode": "SidecarOnly"})
+    template = engine_pod()
+    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": LOW_PORTS}
+    place.kubectl.apply(service(target="fairqueue"), deployment(template))
+    wait_ready(place.kubectl)
+    answer = until(lambda: place.clients.generate(place.url(), "alice"), "an answer")
+    assert (answer.status, answer.headers["x-fairqueue-tenant"]) == (200, "alice")
+
+
 def test_without_the_webhook_the_second_lock_holds(system: Kubectl, place: Place) -> None:
     place.share({"alice": 1})
-    webhook = system.run("get", "mutatingwebhookconfiguration", "fairqueue-injector", "-o", "json")
     system.run("delete", "mutatingwebhookconfiguration", "fairqueue-injector")
     try:
         said = until(lambda: refused_or_none(place, pod(engine_pod(), name="alone")), "the second lock", seconds=30)
         assert "the pod asks for fairqueue's proxy and has none" in said
     finally:
-        system.run("create", "-f", "-", stdin=webhook)
+        install()
 
 
 def refused_or_none(place: Place, made: dict[str, Any]) -> str | None:
-    """What it is refused with by a dry run, if it is refused by the second lock."""
-    said = refusal_of(place.kubectl, made)
-    return said if "has none" in said else None
+    """What a dry run is refused with, if that is by the second lock."""
+    try:
+        place.kubectl.dry_run(made)
+    except KubectlError as error:
+        return str(error) if "has none" in str(error) else None
+    return None
 
 
 def refusal_of(kubectl: Kubectl, made: dict[str, Any]) -> str:

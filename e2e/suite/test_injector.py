@@ -9,7 +9,7 @@ from suite.creating import admissions
 from suite.kubectl import Kubectl, until
 from suite.objects import deployment, engine_pod, pod, service
 from suite.place import Place
-from suite.pods import is_ready, ready_pods, wait_ready
+from suite.pods import is_ready, wait_ready
 
 INJECTOR = "fairqueue-injector"
 AUTHORITY, LEAF = "fairqueue-injector-ca", "fairqueue-injector-tls"
@@ -47,7 +47,8 @@ def test_without_an_injector_pods_that_ask_for_it_wait_and_say_why_and_others_st
     assert any("inject.fairqueue.dev" in message for message in said)
     assert not place.kubectl.all("pods", "app=engine")
     system.run("scale", f"deployment/{INJECTOR}", "--replicas=2")
-    wait_ready(place.kubectl)
+    # The controller's next try may be as long off as the outage was.
+    wait_ready(place.kubectl, seconds=180)
 
 
 def test_one_replica_that_stops_in_order_fails_no_admission(system: Kubectl, place: Place) -> None:
@@ -56,9 +57,10 @@ def test_one_replica_that_stops_in_order_fails_no_admission(system: Kubectl, pla
         time.sleep(2)
         system.run("delete", "pod", replicas(system)[0])
         until(lambda: len(replicas(system)) == 2, "two injectors")
-        time.sleep(2)
+        over_at = time.monotonic()
+        until(lambda: found.admitted and found.admitted[-1] > over_at, "one more admission")
     assert found.refused == []
-    assert len(found.admitted) > 20
+    assert found.admitted[-1] > over_at
 
 
 def test_with_one_replica_killed_all_pods_are_created_within_ten_seconds(system: Kubectl, place: Place) -> None:
@@ -82,8 +84,9 @@ def test_a_new_leaf_fails_no_admission(system: Kubectl, place: Place) -> None:
         until(lambda: system.get("secret", LEAF)["data"]["tls.crt"] != before, "a new leaf", seconds=AGAIN_SECONDS)
         # Both replicas have it by then.
         time.sleep(20)
+        over_at = time.monotonic()
+        until(lambda: found.admitted and found.admitted[-1] > over_at, "one more admission")
     assert found.refused == []
-    assert len(found.admitted) > 50
 
 
 def test_with_the_authority_deleted_admissions_work_again_within_ninety_seconds(system: Kubectl, place: Place) -> None:
@@ -95,19 +98,24 @@ def test_with_the_authority_deleted_admissions_work_again_within_ninety_seconds(
         system.delete("secret", AUTHORITY)
         until(lambda: system.get("secret", AUTHORITY)["data"] != before, "a new authority", seconds=AGAIN_SECONDS)
         made_at = time.monotonic()
-        time.sleep(AGAIN_SECONDS - (made_at - deleted_at))
-        until_now = len(found.admitted)
-        time.sleep(5)
-        assert len(found.admitted) > until_now
+        time.sleep(max(AGAIN_SECONDS - (made_at - deleted_at), 0))
+        over_at = time.monotonic()
+        until(lambda: found.admitted and found.admitted[-1] > over_at, "an admission")
     refused = [round(at - deleted_at, 1) for at, _ in found.refused]
     print(f"a new authority after {made_at - deleted_at:.1f} s; refused at {refused}")
     assert all(at < AGAIN_SECONDS for at in refused)
 
 
-def test_a_dry_run_leaves_no_event(place: Place) -> None:
+def test_a_dry_run_leaves_no_event_and_a_denial_one(place: Place) -> None:
+    place.kubectl.apply(deployment(engine_pod(app="other", inject=False), name="other", replicas=0))
+    owner = until(lambda: place.kubectl.all("replicasets"), "a ReplicaSet")[0]["metadata"]
     asked = pod(engine_pod(), name="tried")
+    asked["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner["name"], "uid": owner["uid"], "controller": True}
+    ]
     with admissions(place.kubectl, asked) as found:
-        until(lambda: len(found.refused) > 5, "refusals", every=0.1)
-    assert "FairnessPolicy" in found.refused[0][1]
-    assert ready_pods(place.kubectl) == []
-    assert place.kubectl.events("MissingPolicy") == []
+        until(lambda: len(found.refused) > 3, "refusals", every=0.1)
+    assert "No FairnessPolicy" in found.refused[0][1]
+    assert "No FairnessPolicy" in place.kubectl.refusal(asked)
+    until(lambda: place.kubectl.events("MissingPolicy"), "the Event of the one that was no dry run")
+    assert len(place.kubectl.events("MissingPolicy")) == 1

@@ -139,6 +139,7 @@ def test_the_rules_are_those_that_are_taken_away_below(system: Kubectl) -> None:
     ids=" ".join,
 )
 def test_it_may_nothing_else(system: Kubectl, what: tuple[str, ...]) -> None:
+    assert may(system, "list", "pods", "-A")
     assert not may(system, *what)
 
 

@@ -5,11 +5,11 @@ that fails is logged once and forgotten: nothing else depends on it.
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Protocol
 
 from . import log_lines
-from .bare_pods import bare_pods, note_on
+from .bare_pods import is_bare, note_on
 from .cluster_model import ClusterError, Resource
 from .event_poster import EventPoster
 
@@ -20,7 +20,7 @@ FIRST_LOOK_SECONDS: Final = 5.0
 class PodSource(Protocol):
     """What is needed of the API server."""
 
-    async def list_asking_pods(self) -> list[Resource]: ...
+    def asking_pods(self) -> AsyncGenerator[Resource, None]: ...
 
 
 class BarePodWatch:
@@ -41,12 +41,12 @@ class BarePodWatch:
 
     async def _look(self) -> None:
         try:
-            bare = list(bare_pods(await self._source.list_asking_pods()))
+            notes = [note_on(pod) async for pod in self._source.asking_pods() if is_bare(pod)]
         except ClusterError as error:
             if not self._failing:
                 log_lines.warning("pods without the proxy cannot be looked for", error=str(error))
             self._failing = True
             return
         self._failing = False
-        self._count(len(bare))
-        self._poster.tell(map(note_on, bare))
+        self._count(len(notes))
+        self._poster.tell(notes)

@@ -3,7 +3,6 @@
 Nothing changes a pod that is there. Each of these is told of on the pod itself, with the command that replaces it.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from .cluster_model import Resource
@@ -15,14 +14,12 @@ REASON: Final = "NotInjected"
 _RESTARTED: Final = frozenset({"StatefulSet", "DaemonSet"})
 
 
-def bare_pods(pods: Iterable[Resource]) -> Iterator[Resource]:
-    """Those of the pods (their metadata is enough) that have no proxy, and nothing that says why they need none."""
-    for pod in pods:
-        metadata = _mapping(pod.get("metadata"))
-        labels, annotations = _mapping(metadata.get("labels")), _mapping(metadata.get("annotations"))
-        may_be_bare = STATUS in annotations or annotations.get(ON_MISSING_POLICY) == "Allow"
-        if labels.get(INJECT_LABEL) == "true" and not may_be_bare and "deletionTimestamp" not in metadata:
-            yield pod
+def is_bare(pod: Resource) -> bool:
+    """The pod (its metadata is enough) has no proxy, and nothing that says why it needs none."""
+    metadata = _mapping(pod.get("metadata"))
+    labels, annotations = _mapping(metadata.get("labels")), _mapping(metadata.get("annotations"))
+    may_be = STATUS in annotations or annotations.get(ON_MISSING_POLICY) == "Allow"
+    return labels.get(INJECT_LABEL) == "true" and not may_be and "deletionTimestamp" not in metadata
 
 
 def note_on(pod: Resource) -> Note:

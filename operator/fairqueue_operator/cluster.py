@@ -94,13 +94,14 @@ class Cluster:
         except (KeyError, ValueError, AttributeError):
             raise Unreachable("GET /version: the answer is not a Kubernetes version") from None
 
-    async def list_asking_pods(self) -> list[Resource]:
-        """Metadata of all pods that ask for the proxy, in all namespaces, but for those that have ended."""
+    def asking_pods(self) -> AsyncGenerator[Resource, None]:
+        """Metadata of all pods that ask for the proxy, in all namespaces, but for those that have ended; no more than a
+        page of them is held at a time."""
         query = {
             "labelSelector": f"{INJECT_LABEL}=true",
             "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed",
         }
-        return [item async for item in self._items("/api/v1/pods", query, accept=_METADATA_ONLY)]
+        return self._items("/api/v1/pods", query, accept=_METADATA_ONLY)
 
     async def _items(self, path: str, query: Mapping[str, str], *, accept: str) -> AsyncGenerator[Resource, None]:
         page = {"limit": str(_PAGE)}

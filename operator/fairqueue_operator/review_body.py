@@ -11,9 +11,9 @@ from typing import Final
 
 from aiohttp import web
 
-# A pod of 3 MiB, the most that the API server takes, and what is around it in a review.
-MAX_BODY_BYTES: Final = 4 * 1_048_576
-MAX_ALL_BODIES_BYTES: Final = 64 * 1_048_576
+# A hundred times what large pods are. As objects, the smallest things in JSON take a hundred times their bytes.
+MAX_BODY_BYTES: Final = 1_048_576
+MAX_ALL_BODIES_BYTES: Final = 16 * 1_048_576
 BODY_SECONDS: Final = 5.0
 
 

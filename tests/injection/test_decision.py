@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +159,15 @@ def test_the_patch_does_not_depend_on_the_process() -> None:
         for seed in ("1", "2")
     }
     assert outputs == {json.dumps(Case(GOLDEN / "named-target-ports").decision().patch).encode() + b"\n"}
+
+
+def test_a_disabled_policys_pod_says_so_as_the_second_lock_looks_for_it() -> None:
+    pod = made_pod({"image": "engine"})
+    decision = decide(pod, [made_policy(injection={"mode": "Disabled"})], SETTINGS)
+    assert decision.allowed
+    after = patched(pod, decision)
+    assert isinstance(after, dict)
+    lock = (Path(__file__).parents[2] / "manifests" / "base" / "injector" / "second-lock.yaml").read_text()
+    words = re.findall(r"contains\('(.*?)'\)", lock)
+    assert words == ['"mode":"Disabled"']
+    assert words[0] in after["metadata"]["annotations"]["fairqueue.dev/status"]

@@ -42,9 +42,10 @@ class FakeCluster:
         self._called("server_version")
         return 1, 36
 
-    async def list_asking_pods(self) -> list[dict[str, Any]]:
-        self._called("list_asking_pods")
-        return self.pods
+    async def asking_pods(self) -> AsyncGenerator[dict[str, Any], None]:
+        self._called("asking_pods")
+        for pod in self.pods:
+            yield pod
 
     async def read_secret(self, namespace: str, name: str) -> StoredSecret | None:
         self._called("read_secret")

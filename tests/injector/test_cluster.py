@@ -84,7 +84,7 @@ async def test_only_metadata_of_pods_that_ask_and_have_not_ended_is_listed_to_th
 ) -> None:
     server.pods = [{"metadata": {"name": f"p{number}"}} for number in range(5)]
     server.page = 2
-    assert [it["metadata"]["name"] for it in await cluster.list_asking_pods()] == ["p0", "p1", "p2", "p3", "p4"]
+    assert [it["metadata"]["name"] async for it in cluster.asking_pods()] == ["p0", "p1", "p2", "p3", "p4"]
     for seen in server.requests:
         assert seen.query["labelSelector"] == "fairqueue.dev/inject=true"
         assert seen.query["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed"

@@ -7,16 +7,21 @@ from fairqueue_api.durations import DurationError, parse_duration
 from fairqueue_api.models import FairnessPolicy
 
 from .names import ADMIN_PORT, Json
+from .ports import containers_of
 from .reasons import Reason, Refused, Warned
 
 _DEFAULT_GRACE_SECONDS: Final = 30
 _BEYOND_DRAIN_SECONDS: Final = 30
+_PROBES_THAT_END: Final = ("livenessProbe", "startupProbe")
 _FIRST_PORT: Final = "net.ipv4.ip_unprivileged_port_start"
 _PRIVILEGED_PORTS: Final = 1024
 
 
 def raise_grace(pod: Json, policy: FairnessPolicy) -> int:
-    """Gives the pod time to drain; returns its terminationGracePeriodSeconds, which is never lowered."""
+    """Gives the pod time to drain; returns its terminationGracePeriodSeconds, which is never lowered.
+
+    Containers that a probe of theirs ends, as they hang, are given no more time than before: they need not drain.
+    """
     try:
         drain = ceil(parse_duration(policy.spec.drain.timeout))
     except DurationError as error:
@@ -24,6 +29,11 @@ def raise_grace(pod: Json, policy: FairnessPolicy) -> int:
     given = pod["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
     seconds = max(given, drain + _BEYOND_DRAIN_SECONDS)
     pod["spec"]["terminationGracePeriodSeconds"] = seconds
+    if seconds > given:
+        for container in containers_of(pod):
+            for probe in (container.get(name) for name in _PROBES_THAT_END):
+                if probe:
+                    probe.setdefault("terminationGracePeriodSeconds", given)
     return int(seconds)
 
 

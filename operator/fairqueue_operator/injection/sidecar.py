@@ -54,7 +54,10 @@ def sidecar_container(sidecar: Sidecar, settings: InjectionSettings) -> Json:
         "ports": sidecar.ports,
         "startupProbe": _probe("/-/live", periodSeconds=1, timeoutSeconds=3, failureThreshold=120),
         "readinessProbe": _probe("/-/ready", periodSeconds=2, timeoutSeconds=3, failureThreshold=3),
-        "livenessProbe": _probe("/-/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=6),
+        # A proxy that hangs is not waited for.
+        "livenessProbe": _probe(
+            "/-/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=6, terminationGracePeriodSeconds=5
+        ),
         "lifecycle": {"preStop": {"exec": {"command": ["fairqueue-drain"]}}},
         "resources": sidecar.resources,
         "securityContext": _security_context(),

@@ -27,7 +27,8 @@ def is_injected(pod: Json) -> bool:
 
 def write_status(pod: Json, status: Mapping[str, object]) -> None:
     annotations = pod["metadata"].setdefault("annotations", {})
-    annotations[STATUS] = json.dumps(status, sort_keys=True)
+    # Without blanks: the second lock (a ValidatingAdmissionPolicy) looks for "mode":"Disabled" in it.
+    annotations[STATUS] = json.dumps(status, sort_keys=True, separators=(",", ":"))
 
 
 def bind(pod: Json, policy: str) -> None:
