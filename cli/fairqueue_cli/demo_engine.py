@@ -1,7 +1,7 @@
 """The demo's engine: the HTTP server of llama.cpp with SmolLM2-135M-Instruct, on one thread of the CPU.
 
-A program of its own (`python -m fairqueue_cli.demo_engine --port N [--host HOST] [--slots N]`), so that it shares neither a process
-nor a lock with those who measure it. It serves until it is told to end by a signal.
+A program of its own (`python -m fairqueue_cli.demo_engine --port N [--host HOST] [--slots N]`), so that it shares
+neither a process nor a lock with those who measure it. It serves until it is told to end by a signal.
 """
 
 import argparse
