@@ -1,15 +1,17 @@
 """The injector stops, is killed, gets other certificates: what pods that ask for the proxy see of it, and others."""
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from suite.creating import admissions
 from suite.kubectl import Kubectl, until
+from suite.memory import run_out
 from suite.objects import deployment, engine_pod, pod, service
 from suite.place import Place
-from suite.pods import is_ready, wait_ready
+from suite.pods import is_ready, last_end, restarts, wait_ready
 
 INJECTOR = "fairqueue-injector"
 AUTHORITY, LEAF = "fairqueue-injector-ca", "fairqueue-injector-tls"
@@ -63,10 +65,24 @@ def test_one_replica_that_stops_in_order_fails_no_admission(system: Kubectl, pla
     assert found.admitted[-1] > over_at
 
 
-def test_with_one_replica_killed_all_pods_are_created_within_ten_seconds(system: Kubectl, place: Place) -> None:
+def delete_at_once(system: Kubectl, replica: str) -> None:
+    system.run("delete", "pod", replica, "--grace-period=0", "--force")
+
+
+def run_out_of_memory(system: Kubectl, replica: str) -> None:
+    """Its process is gone, and its pod and endpoint are still there."""
+    run_out(system, replica, "injector")
+    until(lambda: restarts(system.get("pod", replica), "injector"), "it was killed", every=0.1)
+    assert last_end(system.get("pod", replica), "injector")["exitCode"] == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize("kill", [delete_at_once, run_out_of_memory])
+def test_with_one_replica_killed_all_pods_are_created_within_ten_seconds(
+    system: Kubectl, place: Place, kill: Callable[[Kubectl, str], None]
+) -> None:
     place.share({"alice": 1})
     count = 6
-    system.run("delete", "pod", replicas(system)[0], "--grace-period=0", "--force")
+    kill(system, replicas(system)[0])
     place.kubectl.apply(deployment(engine_pod(container={"resources": {}}), replicas=count))
     began = time.monotonic()
     until(lambda: len(place.kubectl.all("pods", "app=engine")) == count, "all pods are created", seconds=30, every=0.1)

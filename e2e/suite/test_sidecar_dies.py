@@ -6,6 +6,7 @@ import time
 import pytest
 
 from suite.kubectl import until
+from suite.memory import run_out
 from suite.objects import deployment, document_secret, engine_pod, service
 from suite.place import Place
 from suite.pods import PROXY, is_ready, last_end, moment, ready_since, restarts, view, wait_ready
@@ -17,16 +18,6 @@ for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
     words = line.read_bytes().split(b"\\0")
     if b"serve" in words and b"--config" in words:
         os.kill(int(line.parent.name), signal.SIGKILL)
-"""
-# Many small ones, so that the kernel takes the proxy for the largest of its container.
-FILL = """
-import os, time
-for number in range(60):
-    if not os.fork():
-        block = bytearray(os.urandom(1 << 20) * 9)
-        time.sleep(30)
-        os._exit(0)
-time.sleep(30)
 """
 
 
@@ -48,7 +39,7 @@ def test_the_pod_is_ready_again_within_five_seconds(place: Place, how: str, secr
         if how == "killed":
             place.kubectl.exec(name, "python", "-c", KILL, container="engine")
         else:
-            place.kubectl.run("exec", name, "-c", PROXY, "--", "sh", "-c", f"python -c '{FILL}' >/dev/null 2>&1 &")
+            run_out(place.kubectl, name, PROXY)
         until(lambda: restarts(place.kubectl.get("pod", name), PROXY) == 1, "the proxy is started again", every=0.1)
         until(lambda: is_ready(place.kubectl.get("pod", name)), "the pod is Ready again", every=0.1)
         time.sleep(2)
