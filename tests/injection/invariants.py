@@ -25,7 +25,7 @@ def check_injected(before: Json, decision: Decision, policy: FairnessPolicy, set
     proxy, *others = after["spec"]["initContainers"]
     assert proxy["name"] == "fairqueue-proxy"
     assert proxy["restartPolicy"] == "Always"
-    assert others == (before["spec"].get("initContainers") or [])
+    assert others == [_with_probe_grace(it, before, after) for it in before["spec"].get("initContainers") or []]
     assert [c["name"] for c in after["spec"]["containers"]] == [c["name"] for c in before["spec"]["containers"]]
     _check_ports(before, after, proxy, status)
     _check_probes(before, after, status)
@@ -88,10 +88,27 @@ def _check_probes(before: Json, after: Json, status: Json) -> None:
                 was = (old.get(name) or {}).get(action)
                 if was:
                     assert probe_port(new, new[name][action]["port"]) == probe_port(old, was["port"])
+            grace = "terminationGracePeriodSeconds"
+            expected = (_with_probe_grace(old, before, after).get(name) or {}).get(grace)
+            assert (new.get(name) or {}).get(grace) == expected
         if new["name"] == status["engineContainer"]:
             assert "preStop" in new["lifecycle"]
             own = ((old.get("lifecycle") or {}).get("preStop")) is not None
             assert ("OwnPreStop" in status["warnings"]) == own
+
+
+def _with_probe_grace(container: Json, before: Json, after: Json) -> Json:
+    """What hangs has the time that it had, where the pod has more now."""
+    given = before["spec"].get("terminationGracePeriodSeconds")
+    given = 30 if given is None else given
+    if after["spec"]["terminationGracePeriodSeconds"] == given:
+        return container
+    probes = {
+        name: {"terminationGracePeriodSeconds": given, **container[name]}
+        for name in ("startupProbe", "livenessProbe")
+        if container.get(name)
+    }
+    return {**container, **probes}
 
 
 def _check_end(before: Json, after: Json, proxy: Json) -> None:
