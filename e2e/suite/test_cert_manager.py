@@ -139,6 +139,7 @@ def test_cert_managers_certificate_is_served_trusted_and_admits_pods(system: Kub
     "what", ["secrets", f"secret/{LEAF}", f"secret/{AUTHORITY}", f"mutatingwebhookconfiguration/{INJECTOR}"]
 )
 def test_the_injector_may_do_nothing_with_secrets_and_its_webhook(system: Kubectl, verb: str, what: str) -> None:
+    assert system.run("auth", "can-i", "list", "pods", f"--as={ACCOUNT}").strip() == "yes"
     with pytest.raises(KubectlError) as refusal:
         system.run("auth", "can-i", verb, what, f"--as={ACCOUNT}")
     assert "exit code 1" in str(refusal.value) or "Warning" in str(refusal.value)
