@@ -1,29 +1,12 @@
 """One structured line for each metered request, and JSON lines for everything else that is logged."""
 
 import logging
-import time
 from typing import Any
 
-import msgspec
-
+from fairqueue_api.json_lines import JsonLines
 from fairqueue_proxy.job import Job
 
 requests = logging.getLogger("fairqueue.requests")
-
-
-class JsonLines(logging.Formatter):
-    """A log record as one line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
 
 
 def log_request(job: Job, now: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairqueue_api import SecretError
-from fairqueue_proxy.request_log import JsonLines
+from fairqueue_api.json_lines import JsonLines
 from proxy.conftest import StartProxy
 from proxy.crowd import generate
 from proxy.raw_client import RawClient, ask, request

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from fairqueue_api.json_lines import JsonLines
 from fairqueue_proxy import tenants as tenants_module
-from fairqueue_proxy.request_log import JsonLines
 from proxy.conftest import StartProxy, Until
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
 from proxy.raw_client import RawClient, request
