@@ -17,6 +17,7 @@ RESTRICTED: Json = {
     "runAsUser": 65532,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+LOW_PORTS = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
 RESTRICTED_CONTAINER: Json = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 ENGINE_IMAGE, PROXY_IMAGE = "fairqueue/engine-sim:0.1.0", "fairqueue/proxy:0.1.0"
 
@@ -84,8 +85,13 @@ def document_secret(made: Mapping[str, Any]) -> Json:
     return secret(f"{made['metadata']['name']}-fairqueue", {DOCUMENT: document(made)})
 
 
-def engine_pod(*, app: str = ENGINE, options: Sequence[str] = (), inject: bool = True, **spec: Any) -> Json:
-    """A pod template like that of TGI's docs: port 80, of the image's environment; probes on the port."""
+def engine_pod(
+    *, app: str = ENGINE, options: Sequence[str] = (), inject: bool = True, low_ports: bool = False, **spec: Any
+) -> Json:
+    """A pod template like that of TGI's docs: port 80, of the image's environment; probes on the port.
+
+    `low_ports`: the engine itself may open its port below 1024, where the injector does not see to it.
+    """
     health = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1, "failureThreshold": 30}
     container = {
         "name": "engine",
@@ -104,7 +110,7 @@ def engine_pod(*, app: str = ENGINE, options: Sequence[str] = (), inject: bool =
     return {
         "metadata": {"labels": labels, "annotations": spec.pop("annotations", {})},
         "spec": {
-            "securityContext": RESTRICTED,
+            "securityContext": {**RESTRICTED, **({"sysctls": LOW_PORTS} if low_ports else {})},
             "automountServiceAccountToken": True,
             "containers": [container],
             **spec,

@@ -13,8 +13,6 @@ from suite.objects import deployment, engine_pod, key_of, pod, policy, service
 from suite.place import Place
 from suite.pods import is_injected, wait_ready
 
-LOW_PORTS = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
-
 
 @pytest.mark.parametrize(("place_and_message", "example"), EXAMPLES.items(), ids=lambda it: str(it)[:60])
 def test_a_policy_that_breaks_a_rule_is_refused_with_its_message(
@@ -23,7 +21,7 @@ def test_a_policy_that_breaks_a_rule_is_refused_with_its_message(
     kept, broken, _ = example
     where, message = place_and_message
     kubectl = Kubectl("default")
-    kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=json_of(smallest_policy(**kept)))
+    kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(smallest_policy(**kept)))
     said = refusal_of(kubectl, smallest_policy(**broken))
     assert message in said, where
 
@@ -63,10 +61,7 @@ def test_a_pod_without_policy_is_denied_with_the_reason(place: Place) -> None:
 
 
 def test_a_pod_without_policy_that_may_starts_without_a_proxy(place: Place) -> None:
-    template = engine_pod(
-        annotations={"fairqueue.dev/on-missing-policy": "Allow"},
-    )
-    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": LOW_PORTS}
+    template = engine_pod(annotations={"fairqueue.dev/on-missing-policy": "Allow"}, low_ports=True)
     place.kubectl.apply(pod(template, name="alone"))
     found = wait_ready(place.kubectl)[0]
     assert not is_injected(found)
@@ -90,8 +85,7 @@ def test_a_pod_that_cannot_be_injected_is_denied_with_the_reason(
 
 def test_a_pod_of_a_disabled_policy_starts_as_it_is(place: Place) -> None:
     place.share({"alice": 1}, injection={"mode": "Disabled"})
-    template = engine_pod()
-    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": LOW_PORTS}
+    template = engine_pod(low_ports=True)
     place.kubectl.apply(deployment(template))
     found = wait_ready(place.kubectl)[0]
     assert not is_injected(found)
@@ -100,8 +94,7 @@ def test_a_pod_of_a_disabled_policy_starts_as_it_is(place: Place) -> None:
 
 def test_beside_an_engine_that_keeps_its_port_the_proxy_has_one_of_its_own(place: Place) -> None:
     place.share({"alice": 1}, injection={"mode": "SidecarOnly"})
-    template = engine_pod()
-    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": LOW_PORTS}
+    template = engine_pod(low_ports=True)
     place.kubectl.apply(service(target="fairqueue"), deployment(template))
     wait_ready(place.kubectl)
     answer = until(lambda: place.clients.generate(place.url(), "alice"), "an answer")
@@ -130,14 +123,10 @@ def refused_or_none(place: Place, made: dict[str, Any]) -> str | None:
 def refusal_of(kubectl: Kubectl, made: dict[str, Any]) -> str:
     """What a dry run is refused with."""
     try:
-        kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=json_of(made))
+        kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(made))
     except KubectlError as error:
         return str(error)
     raise AssertionError(f"not refused: {made}")
-
-
-def json_of(made: dict[str, Any]) -> str:
-    return json.dumps(made)
 
 
 def test_keys_are_not_in_the_events_and_logs(system: Kubectl, place: Place) -> None:

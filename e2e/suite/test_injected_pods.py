@@ -48,12 +48,9 @@ def test_a_pod_older_than_the_webhook_stays_bare_and_is_told_of_with_the_command
     place.share(TENANTS)
     system.delete("mutatingwebhookconfiguration", "fairqueue-injector")
     system.delete("validatingadmissionpolicybinding", "fairqueue-injected")
-    template = engine_pod()
-    low_ports = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
-    template["spec"]["securityContext"] = {**template["spec"]["securityContext"], "sysctls": low_ports}
     try:
         until(lambda: not injected_by_dry_run(place), "the API server has heard that there is no webhook")
-        place.kubectl.apply(deployment(template))
+        place.kubectl.apply(deployment(engine_pod(low_ports=True)))
         bare = wait_ready(place.kubectl)[0]
     finally:
         install()
