@@ -82,7 +82,7 @@ images: ## the images fairqueue/proxy, fairqueue/operator and fairqueue/engine-s
 		$(BUILDER) build $(BUILD_FLAGS) --build-arg BASE=$(BASE) --target $$target -t fairqueue/$$target:$(VERSION) . ; \
 	done
 
-e2e: $(STAMP) ## the end-to-end tests on a real Kubernetes: one of their own (root, Go), or that of KUBECONFIG (docs/e2e.md)
+e2e: $(STAMP) ## the end-to-end tests on a real Kubernetes: one of their own (root, Go), or another (docs/e2e.md)
 	@e2e/run
 
 e2e-cert-manager: $(STAMP) ## the same, of overlays/cert-manager alone, with the real cert-manager (built once, minutes)
