@@ -46,13 +46,16 @@ if TYPE_CHECKING:
     )
 
 
-def render(policy: "FairnessPolicy", secrets: SecretSource | None) -> Document:
+def render(
+    policy: "FairnessPolicy", secrets: SecretSource | None, engine_secrets: SecretSource | None = None
+) -> Document:
     """The document of `policy`. Raises `SecretError` with every key that cannot be had.
 
-    Without `secrets` a policy that names keys is refused: rendered without them, it would lock its tenants out.
+    Without `secrets` a policy that names keys is refused: rendered without them, it would lock its tenants out. The
+    engine's key is read from `engine_secrets` where they are others.
     """
     spec = policy.spec
-    keys = _Keys(policy, secrets)
+    keys = _Keys(policy, secrets, secrets if engine_secrets is None else engine_secrets)
     document = Document(
         schema=SCHEMA,
         policy=f"{policy.metadata.namespace}/{policy.metadata.name}",
@@ -84,9 +87,12 @@ def render(policy: "FairnessPolicy", secrets: SecretSource | None) -> Document:
 class _Keys:
     """Reads the keys that a policy names; remembers whose each is, as digest, and what went wrong."""
 
-    def __init__(self, policy: "FairnessPolicy", secrets: SecretSource | None) -> None:
+    def __init__(
+        self, policy: "FairnessPolicy", secrets: SecretSource | None, engine_secrets: SecretSource | None
+    ) -> None:
         self._source = f"policy {policy.metadata.namespace}/{policy.metadata.name}"
         self._secrets = secrets
+        self._engine_secrets = engine_secrets
         self._owners: dict[str, tuple[int, str]] = {}
         self.problems: list[Problem] = []
 
@@ -94,7 +100,7 @@ class _Keys:
         """The engine's key in clear: it must be sent."""
         if engine.api_key_secret_ref is None:
             return None
-        key = self._read(engine.api_key_secret_ref, "spec.engine.apiKeySecretRef")
+        key = self._read(self._engine_secrets, engine.api_key_secret_ref, "spec.engine.apiKeySecretRef")
         return None if key is None else key.decode("ascii")
 
     def digests(self, index: int, tenant: "Tenant") -> tuple[str, ...]:
@@ -102,7 +108,7 @@ class _Keys:
         own = set()
         for ref_index, ref in enumerate(tenant.api_key_secret_refs):
             path = f"spec.tenants[{index}].apiKeySecretRefs[{ref_index}]"
-            content = self._read(ref, path)
+            content = self._read(self._secrets, ref, path)
             if content is None:
                 continue
             key = digest(content)
@@ -114,13 +120,13 @@ class _Keys:
                 self.problems.append(Problem(self._source, path, what, "give each tenant keys of its own"))
         return tuple(sorted(own))
 
-    def _read(self, ref: "SecretRef", path: str) -> bytes | None:
-        if self._secrets is None:
+    def _read(self, secrets: SecretSource | None, ref: "SecretRef", path: str) -> bytes | None:
+        if secrets is None:
             what = "names a key, and no directory of secrets is given"
             self.problems.append(Problem(self._source, path, what, "pass --secrets DIR"))
             return None
         try:
-            return self._secrets.read(ref.name, ref.key)
+            return secrets.read(ref.name, ref.key)
         except SecretError as error:
             self.problems += [replace(problem, fix=f"{problem.fix}, or mend {path}") for problem in error.problems]
             return None

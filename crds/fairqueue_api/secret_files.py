@@ -4,19 +4,12 @@ A key is returned, never kept, and never part of an error.
 """
 
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Protocol
 
 from .errors import Problem, SecretError
-
-_MAX_KEY_BYTES = 4096
-# What Kubernetes allows in the name of a Secret and of an entry in it; neither can lead out of the directory.
-_SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_ENTRY_NAME = re.compile(r"(?!\.\.|\.$)[-._a-zA-Z0-9]+")
-_TRAILING_WHITE_SPACE = re.compile(rb"(\r?\n|[ \t])\Z")
-_VISIBLE_ASCII = re.compile(rb"[\x21-\x7e]+")
+from .secret_entries import MAX_KEY_BYTES, can_be_entry, usable_key
 
 
 class SecretSource(Protocol):
@@ -26,7 +19,7 @@ class SecretSource(Protocol):
 
 
 class SecretDirectory:
-    """Reads `DIRECTORY/<secret>/<key>`; one trailing line end or blank is taken off.
+    """Reads `DIRECTORY/<secret>/<key>`.
 
     Symbolic links are followed wherever they lead: Kubernetes mounts every entry as one, and who may write to the
     directory may put any key there anyhow. Anything but a regular file is refused, so that no read can hang.
@@ -36,19 +29,11 @@ class SecretDirectory:
         self._directory = directory
 
     def read(self, name: str, key: str) -> bytes:
-        """The key, 1 to 4096 visible ASCII characters: what a header can carry. Raises `SecretError`."""
+        """The key in that file. Raises `SecretError`."""
         path = self._directory / name / key
-        if not _SECRET_NAME.fullmatch(name) or not _ENTRY_NAME.fullmatch(key):
+        if not can_be_entry(name, key):
             raise _error(path, "is not a name that a Secret or its entry can have", "rename it")
-        content = _TRAILING_WHITE_SPACE.sub(b"", self._content(path), count=1)
-        if not content:
-            raise _error(path, "the key is empty", "write the key into it")
-        if len(content) > _MAX_KEY_BYTES:
-            raise _error(path, f"the key is longer than {_MAX_KEY_BYTES} bytes", "use a shorter key")
-        if not _VISIBLE_ASCII.fullmatch(content):
-            what = "the key has white space, control or non-ASCII characters in it"
-            raise _error(path, what, "write one key and nothing else into it")
-        return content
+        return usable_key(self._content(path), str(path))
 
     def _content(self, path: Path) -> bytes:
         try:
@@ -57,7 +42,7 @@ class SecretDirectory:
             try:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise _error(path, "is not a regular file", "write the key into a file")
-                return os.read(descriptor, _MAX_KEY_BYTES + len(b"\r\n") + 1)
+                return os.read(descriptor, MAX_KEY_BYTES + len(b"\r\n") + 1)
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError):

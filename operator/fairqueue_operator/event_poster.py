@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from . import log_lines
 from .cluster_model import ClusterError
-from .event_notes import Note, event
+from .event_notes import Note, Reporter, event
 
 QUIET_SECONDS: Final = 600.0
 _WAITING: Final = 256
@@ -33,11 +33,13 @@ class EventPoster:
     def __init__(
         self,
         cluster: EventCluster,
+        reporter: Reporter,
         instance: str,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
         self._cluster = cluster
+        self._reporter = reporter
         self._instance = instance
         self._clock = clock
         self._monotonic = monotonic
@@ -68,7 +70,7 @@ class EventPoster:
 
     async def _write(self, note: Note) -> None:
         try:
-            await self._cluster.create_event(note.namespace, event(note, self._instance, self._clock()))
+            await self._cluster.create_event(note.namespace, event(note, self._reporter, self._instance, self._clock()))
         except ClusterError as error:
             log_lines.warning("an Event could not be written", reason=note.reason, error=str(error))
         except Exception:

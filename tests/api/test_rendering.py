@@ -17,6 +17,7 @@ from fairqueue_api import (
     Document,
     LimitSettings,
     PolicyError,
+    Problem,
     SecretDirectory,
     SecretError,
     SourceSettings,
@@ -365,3 +366,25 @@ def test_only_the_digest_of_a_key_leaves_the_renderer(key: str) -> None:
     assert document.tenants[0].key_digests == (hashlib.sha256(key.encode()).hexdigest(),)
     assert key.encode() not in document.to_json()
     assert key not in repr(document)
+
+
+def test_the_engines_key_is_read_where_it_is_kept() -> None:
+    tenant_refs = tenants(["keys"])
+    document = render(
+        load(policy(engine=ENGINE_WITH_KEY, **tenant_refs)),
+        Keys(keys="client", engine="-"),
+        Keys(engine="own", keys="-"),
+    )
+    assert document.engine.api_key == "own"
+    assert document.tenants[0].key_digests == (hashlib.sha256(b"client").hexdigest(),)
+
+
+class _NoKeys:
+    def read(self, name: str, key: str) -> bytes:
+        raise SecretError([Problem(f"{name}/{key}", "", "is not here", "look elsewhere")])
+
+
+def test_the_engines_key_is_looked_for_nowhere_else() -> None:
+    with pytest.raises(SecretError) as caught:
+        render(load(policy(engine=ENGINE_WITH_KEY)), Keys(), _NoKeys())
+    assert str(caught.value) == "engine/token: is not here: look elsewhere, or mend spec.engine.apiKeySecretRef"

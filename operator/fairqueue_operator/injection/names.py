@@ -18,6 +18,8 @@ STATUS: Final = "fairqueue.dev/status"
 """Annotation, written: what was done, as JSON with sorted keys."""
 BOUND_POLICY: Final = "fairqueue.dev/bound-policy"
 """Annotation, written: the policy whose document the pod's proxy reads, whatever selectors say later."""
+NUDGE: Final = "fairqueue.dev/config-nudge"
+"""Annotation, written: another value has the kubelet look at the pod again, and at what is mounted in it."""
 
 PROXY_CONTAINER: Final = "fairqueue-proxy"
 ADMIN_PORT: Final = 9820
