@@ -1,15 +1,21 @@
-"""`python -m fairqueue_operator injector`: finds what is to run, and loads nothing else."""
+"""`python -m fairqueue_operator injector | operator`: finds what is to run, and loads nothing else."""
 
 import argparse
 import asyncio
+import importlib
 import os
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from . import injector_options, log_lines
+from . import injector_options, log_lines, operator_options
 
 _INTERRUPTED = 130
+# Command → what it is in a list, its options, its module: the client libraries take a second to load, not for --help.
+_COMMANDS: Final[dict[str, tuple[str, Any, str]]] = {
+    "injector": ("run the admission webhook that puts the proxy into pods", injector_options, "injector"),
+    "operator": ("run the operator that makes policies true", operator_options, "operating"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,25 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code (2: bad input)."""
     parser = _Parser(prog="python -m fairqueue_operator", description="What fairqueue does on Kubernetes.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    injector = commands.add_parser(
-        "injector",
-        help="run the admission webhook that puts the proxy into pods",
-        description=injector_options.HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    injector_options.add_arguments(injector)
+    for command, (what, options, _) in _COMMANDS.items():
+        formatter = argparse.RawDescriptionHelpFormatter
+        options.add_arguments(
+            commands.add_parser(command, help=what, description=options.HELP, formatter_class=formatter)
+        )
     given = parser.parse_args(arguments)
+    _, options, module = _COMMANDS[given.command]
     try:
-        options = injector_options.read_options(given, os.environ)
+        found = options.read_options(given, os.environ)
     except injector_options.OptionError as error:
         print(f"{parser.prog} {given.command}: {error}", file=sys.stderr)
         return 2
     log_lines.configure()
-    # The client library takes a second to load: not for --help.
-    from .injector import run
-
     try:
-        return _run_on_fast_loop(run(options))
+        return _run_on_fast_loop(importlib.import_module(f".{module}", __package__).run(found))
     except KeyboardInterrupt:
         return _INTERRUPTED
 

@@ -29,12 +29,15 @@ def note_on(pod: Resource) -> Note:
     owner = "v1", "Pod", name, str(metadata.get("uid", ""))
     text = (
         "The pod asks for fairqueue's proxy and has none: it is older than the injector, or than its label. "
-        f"To replace it: {_command(metadata, namespace, name)}"
+        f"To replace it: {replacement(pod)}"
     )
     return Note(namespace, owner, REASON, text)
 
 
-def _command(metadata: Resource, namespace: str, name: str) -> str:
+def replacement(pod: Resource) -> str:
+    """The command by which a pod (its metadata is enough) gives way to another."""
+    metadata = _mapping(pod.get("metadata"))
+    namespace, name = str(metadata.get("namespace", "")), str(metadata.get("name", ""))
     controller: Resource = next((it for it in metadata.get("ownerReferences") or () if it.get("controller")), {})
     kind, owner = str(controller.get("kind", "")), str(controller.get("name", ""))
     template = _mapping(metadata.get("labels")).get("pod-template-hash")

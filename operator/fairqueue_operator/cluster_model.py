@@ -1,4 +1,4 @@
-"""What the parts of the injector say to the API server and hear from it, in our own words.
+"""What injector and operator say to the API server and hear from it, in our own words.
 
 Plain values and errors only, so that nobody but `cluster` knows the client library, and tests can stand in for it.
 """
@@ -20,7 +20,11 @@ class Unreachable(ClusterError):
 
 
 class Forbidden(ClusterError):
-    """Our credential is not known, or has no right to it."""
+    """Our credential has no right to it."""
+
+
+class Unauthenticated(Forbidden):
+    """Our credential is not known, or not any more. Other rights would not help."""
 
 
 class NotFound(ClusterError):
@@ -41,6 +45,29 @@ class StoredSecret:
 
     data: Mapping[str, bytes] = field(repr=False)
     resource_version: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    owner_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """The rendered document of a policy as it is stored. It may hold the engine's key, so it is in no `repr`."""
+
+    text: str | None = field(repr=False)
+    """None if there is a Secret of that name without it."""
+    owner_uids: tuple[str, ...]
+    """Whose deletion deletes it: to be the policy's uid, and no other."""
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLease:
+    """Who works, as it was read. `holder` is empty if nobody does."""
+
+    holder: str
+    duration_seconds: int
+    transitions: int
+    resource_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +79,15 @@ class WebhookConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyList:
-    """All FairnessPolicies that were asked for, and from where a watch goes on."""
+class ResourceList:
+    """All objects that were asked for, and from where a watch goes on."""
 
     items: tuple[Resource, ...]
     resource_version: str
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyEvent:
+class ResourceEvent:
     """One line of a watch. A bookmark brings nothing but a newer resource version."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]

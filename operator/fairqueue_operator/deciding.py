@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from . import log_lines
 from .admission import Review
-from .cluster_model import ClusterError, PolicyList
+from .cluster_model import ClusterError, ResourceList
 from .injection import POLICY_LABEL, Reason
 from .policy_cache import InvalidPolicy, NamespacePolicies, PolicyCache, read_policies
 from .verdict import INTERNAL, UNAVAILABLE, Judge, OwnReason, Verdict, denied
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 class LivePolicies(Protocol):
     """What is needed of the API server."""
 
-    async def list_policies(self, namespace: str | None = None) -> PolicyList: ...
+    async def list_policies(self, namespace: str | None = None) -> ResourceList: ...
 
 
 class Deciding:

@@ -7,8 +7,7 @@ certificate that is served; both come from the API server. It is ready when it h
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
@@ -18,33 +17,32 @@ from .backoff import Backoff
 from .bare_pod_watch import BarePodWatch
 from .certificate_files import CertificateFiles
 from .certificate_keeper import CertificateKeeper, Kept
-from .cluster import Cluster, connect
+from .cluster import connect
 from .cluster_model import ClusterError
 from .deciding import Deciding
+from .event_notes import INJECTOR
 from .event_poster import EventPoster
+from .injector_cluster import InjectorCluster
 from .injector_metrics import InjectorMetrics
 from .injector_options import Options
 from .listener import Listener
 from .policy_cache import PolicyCache
 from .policy_watch import PolicyWatch
 from .review_body import BodyRoom
+from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running
 from .serving_context import ServingContext, is_in_memory, not_after_seconds
+from .status_pages import status_application
 from .told import Told
 from .verdict import judge_by
-from .webhook import Webhook, status_application
+from .webhook import Webhook
 
 OLDEST: Final = (1, 32)
-EXIT_BAD_INPUT: Final = 2
-
-
-class CannotStart(Exception):
-    """Why there is no use in trying again; one line."""
 
 
 class Injector:
     """All parts of one replica. `serve` begins and ends them."""
 
-    def __init__(self, options: Options, cluster: Cluster, told: Told) -> None:
+    def __init__(self, options: Options, cluster: InjectorCluster, told: Told) -> None:
         self._options = options
         self._cluster = cluster
         self._told = told
@@ -54,7 +52,7 @@ class Injector:
             options.key_directory, lambda leaf: self._metrics.serves_until(not_after_seconds(leaf))
         )
         self._cache = PolicyCache()
-        self._poster = EventPoster(cluster, options.instance, _now, monotonic)
+        self._poster = EventPoster(cluster, INJECTOR, options.instance, _now, monotonic)
         deciding = Deciding(judge_by(options.settings), self._cache, cluster)
         webhook = Webhook(deciding, self._metrics, self._poster, BodyRoom())
         listen, health = options.listen, options.health
@@ -73,12 +71,12 @@ class Injector:
 
     async def serve(self) -> None:
         """Serves until told to finish, and then in order. Raises `CannotStart`."""
-        async with _listening(self.status):
+        async with listening(self.status):
             if not await self._is_served_by_a_new_enough_server():
                 return
-            async with _listening(self.admissions), _running(self._background()) as failed:
+            async with listening(self.admissions), running(self._background()) as failed:
                 log_lines.info("listening", admissions=self.admissions.port, health=self.status.port)
-                await _first(self._told.to_finish.wait(), failed)
+                await first(self._told.to_finish.wait(), failed)
                 await self._withdraw()
 
     async def _is_served_by_a_new_enough_server(self) -> bool:
@@ -89,7 +87,7 @@ class Injector:
                 version = await self._cluster.server_version()
             except ClusterError as error:
                 log_lines.warning("the API server's version is not known yet", error=str(error))
-                await _first(self._told.to_finish.wait(), asyncio.sleep(backoff.next_seconds()))
+                await first(self._told.to_finish.wait(), asyncio.sleep(backoff.next_seconds()))
                 continue
             if version < OLDEST:
                 found, oldest = (".".join(map(str, each)) for each in (version, OLDEST))
@@ -127,7 +125,7 @@ class Injector:
         """Serves on while endpoints are withdrawn and API servers learn of it."""
         self.admissions.is_ending = True
         log_lines.info("not ready any more", shutdown_delay_seconds=self._options.shutdown_delay_seconds)
-        await _first(self._told.to_end.wait(), asyncio.sleep(self._options.shutdown_delay_seconds))
+        await first(self._told.to_end.wait(), asyncio.sleep(self._options.shutdown_delay_seconds))
 
 
 async def run(options: Options) -> int:
@@ -137,15 +135,15 @@ async def run(options: Options) -> int:
     if not is_in_memory(options.key_directory):
         log_lines.warning("--key-directory is on a disk: mount it from memory", directory=str(options.key_directory))
     try:
-        cluster = await connect()
+        transport = await connect("fairqueue-injector")
     except ClusterError as error:
         return _refuse(error)
     try:
-        await _first(Injector(options, cluster, told).serve(), told.to_end.wait())
+        await first(Injector(options, InjectorCluster(transport), told).serve(), told.to_end.wait())
     except (CannotStart, OSError) as error:
         return _refuse(error)
     finally:
-        await cluster.close()
+        await transport.close()
     log_lines.info("stopped")
     return 0
 
@@ -153,44 +151,6 @@ async def run(options: Options) -> int:
 def _refuse(error: Exception) -> int:
     print(f"fairqueue injector: {error}", file=sys.stderr)
     return EXIT_BAD_INPUT
-
-
-@asynccontextmanager
-async def _listening(listener: Listener) -> AsyncIterator[None]:
-    await listener.start()
-    try:
-        yield
-    finally:
-        await listener.stop()
-
-
-@asynccontextmanager
-async def _running(background: list[Coroutine[Any, Any, None]]) -> AsyncIterator[Awaitable[None]]:
-    """Runs what never ends by itself; the future is for the case that something does, which is a defect."""
-    tasks = [asyncio.ensure_future(each) for each in background]
-    try:
-        yield asyncio.ensure_future(_failure(tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _failure(tasks: "Sequence[asyncio.Future[None]]") -> None:
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    done.pop().result()
-    raise RuntimeError("something that runs for ever has ended")
-
-
-async def _first(*awaitables: Awaitable[Any]) -> None:
-    """Waits for the first of them to end, and gives up the others. Raises what it raised."""
-    waiting = [asyncio.ensure_future(each) for each in awaitables]
-    try:
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for each in waiting:
-            each.cancel()
-    done.pop().result()
 
 
 def _now() -> datetime:

@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from .verdict import DECISIONS, Verdict
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # In seconds; the webhook's time limit is 5 s.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 5.0)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fairqueue_api.address import Address, read_address
+
 from .injection import InjectionSettings
 from .injection.quantities import parse_quantity
 
@@ -27,14 +29,6 @@ _QUANTITIES: Final = ("cpu_request", "memory_request", "memory_limit", "guarante
 
 class OptionError(ValueError):
     """An option that cannot be used; one line that names it and says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen."""
-
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def read_options(given: argparse.Namespace, environment: Mapping[str, str]) -> Options:
     """The options, checked. Raises `OptionError`."""
-    namespace = given.namespace or environment.get("POD_NAMESPACE") or _own_namespace()
+    namespace = given.namespace or environment.get("POD_NAMESPACE") or own_namespace()
     if not namespace:
         raise OptionError("--namespace: not given, and not to be found out outside a cluster: give it")
     if not 0 <= given.shutdown_delay <= 300:
@@ -132,8 +126,8 @@ def read_options(given: argparse.Namespace, environment: Mapping[str, str]) -> O
         leaf_secret=given.certificate_secret,
         certificate_files=given.certificate_files,
         key_directory=given.key_directory,
-        listen=_address(given.listen, "--listen"),
-        health=_address(given.health, "--health"),
+        listen=address_of(given.listen, "--listen"),
+        health=address_of(given.health, "--health"),
         shutdown_delay_seconds=given.shutdown_delay,
         instance=environment.get("POD_NAME") or socket.gethostname(),
         settings=_settings(given),
@@ -158,15 +152,17 @@ def _version() -> str:
         return "unknown"
 
 
-def _own_namespace() -> str:
+def own_namespace() -> str:
+    """That of this pod's service account; empty outside a cluster."""
     try:
         return _NAMESPACE_FILE.read_text().strip()
     except OSError:
         return ""
 
 
-def _address(text: str, option: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise OptionError(f"{option} {text}: must be HOST:PORT, e.g. 0.0.0.0:9443")
-    return Address(host.strip("[]") or "0.0.0.0", int(port))
+def address_of(text: str, option: str) -> Address:
+    """HOST:PORT. Raises `OptionError`."""
+    try:
+        return read_address(text, option, "0.0.0.0:9443")
+    except ValueError as error:
+        raise OptionError(str(error)) from None

@@ -35,7 +35,7 @@ class _WithoutTraces(logging.Filter):
         return True
 
 
-_logger = logging.getLogger("fairqueue.injector.http")
+_logger = logging.getLogger("fairqueue.http")
 _logger.addFilter(_WithoutTraces())
 
 

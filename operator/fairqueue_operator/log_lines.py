@@ -6,7 +6,7 @@ from typing import Any
 
 from fairqueue_api.json_lines import JsonLines
 
-log = logging.getLogger("fairqueue.injector")
+log = logging.getLogger("fairqueue")
 
 
 def configure(level: int = logging.INFO) -> None:

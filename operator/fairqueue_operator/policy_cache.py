@@ -12,7 +12,7 @@ from typing import Any
 from fairqueue_api import FairnessPolicy, PolicyError
 from fairqueue_api.structure import parse_structure
 
-from .cluster_model import PolicyEvent, Resource
+from .cluster_model import Resource, ResourceEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class PolicyCache:
         self._by_namespace = by_namespace
         self.filled = True
 
-    def apply(self, event: PolicyEvent) -> None:
+    def apply(self, event: ResourceEvent) -> None:
         """Takes up one change."""
         if event.type == "BOOKMARK":
             return

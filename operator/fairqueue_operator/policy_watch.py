@@ -13,7 +13,7 @@ from typing import Protocol
 
 from . import log_lines
 from .backoff import Backoff
-from .cluster_model import ClusterError, Gone, NotFound, PolicyEvent, PolicyList, Unreachable
+from .cluster_model import ClusterError, Gone, NotFound, ResourceEvent, ResourceList, Unreachable
 from .policy_cache import PolicyCache
 
 _FAILURES_BEFORE_LIST = 3
@@ -22,9 +22,9 @@ _FAILURES_BEFORE_LIST = 3
 class PolicySource(Protocol):
     """What the watch needs of the API server."""
 
-    async def list_policies(self, namespace: str | None = None) -> PolicyList: ...
+    async def list_policies(self, namespace: str | None = None) -> ResourceList: ...
 
-    def watch_policies(self, resource_version: str) -> AsyncGenerator[PolicyEvent, None]: ...
+    def watch_policies(self, resource_version: str) -> AsyncGenerator[ResourceEvent, None]: ...
 
 
 class PolicyWatch:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .cluster_model import ClusterError, Gone, PolicyEvent, Unreachable
+from .cluster_model import ClusterError, Gone, ResourceEvent, Unreachable
 
 _MAX_LINE_BYTES = 16 * 1_048_576
 _GONE = 410
@@ -33,7 +33,7 @@ class LineReader:
             raise Unreachable("watch: a line is longer than any object can be")
 
 
-def read_event(line: bytes) -> PolicyEvent:
+def read_event(line: bytes) -> ResourceEvent:
     """The event in a line. Raises `Gone` if the server does not remember so far back, else `ClusterError`."""
     try:
         event = json.loads(line)
@@ -45,7 +45,7 @@ def read_event(line: bytes) -> PolicyEvent:
         raise Unreachable("watch: a line is not an event") from None
     if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK") or not isinstance(version, str):
         raise Unreachable("watch: a line is not an event that is known")
-    return PolicyEvent(kind, item, version)
+    return ResourceEvent(kind, item, version)
 
 
 def _error(status: dict[str, Any]) -> ClusterError:

@@ -12,7 +12,7 @@ from .admission import MalformedReview, Review, answer, read_review
 from .deciding import Deciding
 from .event_notes import notes_on
 from .event_poster import EventPoster
-from .injector_metrics import CONTENT_TYPE, InjectorMetrics
+from .injector_metrics import InjectorMetrics
 from .review_body import BodyRefused, BodyRoom
 from .verdict import Verdict
 
@@ -62,26 +62,6 @@ class Webhook:
         _log(review, verdict, seconds)
         self._poster.tell(notes_on(review, verdict))
         return web.Response(body=content, content_type="application/json")
-
-
-def status_application(unready: Callable[[], str], metrics: InjectorMetrics) -> web.Application:
-    """Liveness, readiness and metrics; `unready` says why this replica should get no requests, or nothing."""
-
-    async def healthz(request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(request: web.Request) -> web.Response:
-        why = unready()
-        return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
-
-    async def exposition(request: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-    application = web.Application()
-    application.router.add_get("/healthz", healthz)
-    application.router.add_get("/readyz", readyz)
-    application.router.add_get("/metrics", exposition)
-    return application
 
 
 def _log(review: Review, verdict: Verdict, seconds: float) -> None:

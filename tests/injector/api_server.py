@@ -1,4 +1,5 @@
-"""An API server as far as the injector speaks to one: real HTTP on a real port, and everything in memory.
+"""An API server as far as the injector speaks to one: real HTTP on a real port, and everything in memory. There is one
+in `operating` that does more.
 
 Watches get what `change` and `break_watches` say. `script` puts answers before the real ones, by method and path. What
 came is in `requests`.
@@ -44,7 +45,9 @@ class ApiServer:
         self.page = 500
         self.watches: list[asyncio.Queue[bytes | None]] = []
         self._version = 100
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=0.01)
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=0.01, handler_cancellation=True
+        )
 
     async def start(self) -> "ApiServer":
         await self._runner.setup()
@@ -98,7 +101,11 @@ class ApiServer:
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._scripted])
-        add = application.router.add_route
+        self._add_routes(application.router.add_route)
+        return application
+
+    def _add_routes(self, add: Callable[[str, str, Answer], object]) -> None:
+        """Of several that match, the first one answers."""
         add("GET", "/version", self._get_version)
         add("GET", POLICIES, self._get_policies)
         add("GET", "/apis/fairqueue.dev/v1alpha1/namespaces/{namespace}/fairnesspolicies", self._get_policies)
@@ -109,7 +116,6 @@ class ApiServer:
         add("GET", WEBHOOKS + "/{name}", self._get_webhooks)
         add("PATCH", WEBHOOKS + "/{name}", self._patch_webhooks)
         add("POST", "/apis/events.k8s.io/v1/namespaces/{namespace}/events", self._create_event)
-        return application
 
     @web.middleware
     async def _scripted(self, request: web.Request, handler: Answer) -> web.StreamResponse:

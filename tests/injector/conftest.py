@@ -100,7 +100,7 @@ def review(object: Any = None, **request: Any) -> dict[str, Any]:
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
     """The fields of all lines with that message."""
-    caplog.set_level(logging.INFO, logger="fairqueue.injector")
+    caplog.set_level(logging.INFO, logger="fairqueue")
 
     def of(message: str) -> list[dict[str, Any]]:
         return [getattr(record, "fields", {}) for record in caplog.records if record.getMessage() == message]

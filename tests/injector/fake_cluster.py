@@ -1,4 +1,4 @@
-"""An API server in memory, behind the same methods as `fairqueue_operator.cluster.Cluster`.
+"""An API server in memory, behind the same methods as `fairqueue_operator.injector_cluster.InjectorCluster`.
 
 Resource versions only grow; a write that names another one than the object's own is a conflict, as is creating what
 exists. `fail` makes calls fail by their method's name; `before` runs something just before a call, which is how another
@@ -12,8 +12,8 @@ from typing import Any
 from fairqueue_operator.cluster_model import (
     ClusterError,
     Conflict,
-    PolicyEvent,
-    PolicyList,
+    ResourceEvent,
+    ResourceList,
     StoredSecret,
     WebhookConfiguration,
 )
@@ -29,7 +29,7 @@ class FakeCluster:
         self.calls: list[str] = []
         self.fail: dict[str, ClusterError] = {}
         self.before: dict[str, Callable[[], None]] = {}
-        self.changes: asyncio.Queue[PolicyEvent | ClusterError | None] = asyncio.Queue()
+        self.changes: asyncio.Queue[ResourceEvent | ClusterError | None] = asyncio.Queue()
         self.watched_from: list[str] = []
         self._version = 0
         self._webhooks_version = self._next()
@@ -76,12 +76,12 @@ class FakeCluster:
             raise Conflict(f"{name} has changed")
         self.set_bundles(**bundles)
 
-    async def list_policies(self, namespace: str | None = None) -> PolicyList:
+    async def list_policies(self, namespace: str | None = None) -> ResourceList:
         self._called("list_policies")
         items = [item for item in self.policies if namespace in (None, item["metadata"]["namespace"])]
-        return PolicyList(tuple(items), self._next())
+        return ResourceList(tuple(items), self._next())
 
-    async def watch_policies(self, resource_version: str) -> AsyncGenerator[PolicyEvent, None]:
+    async def watch_policies(self, resource_version: str) -> AsyncGenerator[ResourceEvent, None]:
         self._called("watch_policies")
         self.watched_from.append(resource_version)
         while (change := await self.changes.get()) is not None:

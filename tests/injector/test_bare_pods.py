@@ -9,6 +9,7 @@ import pytest
 from fairqueue_operator.bare_pod_watch import BarePodWatch
 from fairqueue_operator.bare_pods import is_bare, note_on
 from fairqueue_operator.cluster_model import Unreachable
+from fairqueue_operator.event_notes import INJECTOR
 from fairqueue_operator.event_poster import EventPoster
 from injector.conftest import Clock, until
 from injector.fake_cluster import FakeCluster
@@ -78,7 +79,7 @@ async def test_they_are_looked_for_again_and_again_counted_and_told_of_once(
 ) -> None:
     cluster = FakeCluster()
     cluster.pods = [pod(), pod(name="other", annotations={"fairqueue.dev/status": "{}"})]
-    poster = EventPoster(cluster, "injector-0", clock, lambda: 0.0)
+    poster = EventPoster(cluster, INJECTOR, "injector-0", clock, lambda: 0.0)
     counts: list[int] = []
     waits: list[float] = []
 

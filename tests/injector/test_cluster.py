@@ -14,17 +14,18 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.config import incluster_config
 
-from fairqueue_operator import cluster as cluster_module
-from fairqueue_operator.cluster import Cluster, connect
+from fairqueue_operator.cluster import Transport, connect
 from fairqueue_operator.cluster_model import (
     ClusterError,
     Conflict,
     Forbidden,
     Gone,
     NotFound,
-    PolicyEvent,
+    ResourceEvent,
+    Unauthenticated,
     Unreachable,
 )
+from fairqueue_operator.injector_cluster import InjectorCluster
 from injector.api_server import POLICIES, WEBHOOKS, ApiServer, refusing
 from injector.conftest import policy, until
 from injector.leaves import AUTHORITY
@@ -40,14 +41,19 @@ async def server() -> AsyncIterator[ApiServer]:
 
 
 @pytest.fixture
-async def cluster(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+async def transport(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Transport]:
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
-    cluster = await connect()
-    yield cluster
-    await cluster.close()
+    transport = await connect("fairqueue-injector")
+    yield transport
+    await transport.close()
 
 
-async def test_every_call_carries_the_token_and_says_who_calls(server: ApiServer, cluster: Cluster) -> None:
+@pytest.fixture
+def cluster(transport: Transport) -> InjectorCluster:
+    return InjectorCluster(transport)
+
+
+async def test_every_call_carries_the_token_and_says_who_calls(server: ApiServer, cluster: InjectorCluster) -> None:
     await cluster.server_version()
     headers = server.requests[0].headers
     assert headers["Authorization"] == "Bearer a-token"
@@ -57,19 +63,56 @@ async def test_every_call_carries_the_token_and_says_who_calls(server: ApiServer
 @pytest.mark.parametrize(
     ("answer", "version"), [({"major": "1", "minor": "31"}, (1, 31)), ({"major": "1", "minor": "32+"}, (1, 32))]
 )
-async def test_versions_are_numbers(server: ApiServer, cluster: Cluster, answer: Any, version: tuple[int, int]) -> None:
+async def test_versions_are_numbers(
+    server: ApiServer, cluster: InjectorCluster, answer: Any, version: tuple[int, int]
+) -> None:
     server.version = answer
     assert await cluster.server_version() == version
 
 
 @pytest.mark.parametrize("answer", [{}, {"major": "one", "minor": "2"}, {"major": "1", "minor": 36}, [], "x"])
-async def test_a_version_that_is_none_is_no_answer(server: ApiServer, cluster: Cluster, answer: Any) -> None:
+async def test_a_version_that_is_none_is_no_answer(server: ApiServer, cluster: InjectorCluster, answer: Any) -> None:
     server.version = answer
     with pytest.raises(Unreachable, match="GET /version"):
         await cluster.server_version()
 
 
-async def test_policies_are_listed_to_the_last_page(server: ApiServer, cluster: Cluster) -> None:
+async def test_each_request_is_counted_with_its_answer(server: ApiServer, transport: Transport) -> None:
+    answered: list[tuple[str, int]] = []
+    transport.answered = lambda method, status: answered.append((method, status))
+    cluster = InjectorCluster(transport)
+    await cluster.list_policies()
+    await cluster.create_event("team", {})
+    assert await cluster.read_secret("ns", "s") is None
+    await server.stop()
+    with pytest.raises(Unreachable):
+        await cluster.server_version()
+    assert answered == [("GET", 200), ("POST", 201), ("GET", 404), ("GET", 0)]
+
+
+async def test_many_watches_leave_room_for_requests(server: ApiServer, cluster: InjectorCluster) -> None:
+    """The library's own limit is 100 connections."""
+    watches = [Watch(cluster) for _ in range(120)]
+    await until(lambda: len(server.watches) == 120)
+    assert await cluster.server_version() == (1, 36)
+    server.break_watches()
+    await asyncio.gather(*(watch.task for watch in watches))
+
+
+async def test_a_text_is_no_object_and_has_a_longest_length(server: ApiServer, transport: Transport) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="x" * 100, status=503 if "bad" in request.path else 200)
+
+    server.script["GET", "/version"] = [answer] * 2
+    server.script["GET", "/bad"] = [answer]
+    assert await transport.text("/version", seconds=5, most_bytes=100) == "x" * 100
+    with pytest.raises(ClusterError, match="longer than 99 bytes"):
+        await transport.text("/version", seconds=5, most_bytes=99)
+    with pytest.raises(Unreachable, match=r"GET /bad: 503$"):
+        await transport.text("/bad", seconds=5, most_bytes=100)
+
+
+async def test_policies_are_listed_to_the_last_page(server: ApiServer, cluster: InjectorCluster) -> None:
     server.page = 2
     for number in range(5):
         server.put(policy(f"p{number}", namespace="a" if number else "b"))
@@ -80,7 +123,7 @@ async def test_policies_are_listed_to_the_last_page(server: ApiServer, cluster: 
 
 
 async def test_only_metadata_of_pods_that_ask_and_have_not_ended_is_listed_to_the_last_page(
-    server: ApiServer, cluster: Cluster
+    server: ApiServer, cluster: InjectorCluster
 ) -> None:
     server.pods = [{"metadata": {"name": f"p{number}"}} for number in range(5)]
     server.page = 2
@@ -95,7 +138,7 @@ async def test_only_metadata_of_pods_that_ask_and_have_not_ended_is_listed_to_th
     ("code", "kind"),
     [
         (400, ClusterError),
-        (401, Forbidden),
+        (401, Unauthenticated),
         (403, Forbidden),
         (404, NotFound),
         (409, Conflict),
@@ -107,7 +150,7 @@ async def test_only_metadata_of_pods_that_ask_and_have_not_ended_is_listed_to_th
     ],
 )
 async def test_refusals_have_kinds_and_say_what_was_asked(
-    server: ApiServer, cluster: Cluster, code: int, kind: type[ClusterError]
+    server: ApiServer, cluster: InjectorCluster, code: int, kind: type[ClusterError]
 ) -> None:
     server.script["GET", POLICIES] = [refusing(code, "because\nof this")] * 2
     with pytest.raises(ClusterError, match=f"^GET {POLICIES}: {code} because of this$") as caught:
@@ -120,7 +163,7 @@ async def test_refusals_have_kinds_and_say_what_was_asked(
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"\xff", b"[" * 100_000])
 @pytest.mark.parametrize("code", [200, 502])
 async def test_an_answer_that_is_not_an_api_servers_is_unreachable(
-    server: ApiServer, cluster: Cluster, content: bytes, code: int
+    server: ApiServer, cluster: InjectorCluster, content: bytes, code: int
 ) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=content, status=code)
@@ -130,23 +173,22 @@ async def test_an_answer_that_is_not_an_api_servers_is_unreachable(
         await cluster.list_policies()
 
 
-async def test_a_server_that_is_gone_or_hangs_is_unreachable(
-    server: ApiServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_is_gone_or_hangs_is_unreachable(server: ApiServer, transport: Transport) -> None:
     async def hang(request: web.Request) -> web.Response:
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(cluster_module, "_REQUEST_SECONDS", 0.05)
+    impatient = Transport(transport._client.configuration, "x", request_seconds=0.05)
     server.script["GET", POLICIES] = [hang]
     with pytest.raises(Unreachable, match="no answer in time"):
-        await cluster.list_policies()
+        await InjectorCluster(impatient).list_policies()
     await server.stop()
     with pytest.raises(Unreachable):
-        await cluster.list_policies()
+        await InjectorCluster(impatient).list_policies()
+    await impatient.close()
 
 
-async def test_secrets_are_created_read_and_replaced(server: ApiServer, cluster: Cluster) -> None:
+async def test_secrets_are_created_read_and_replaced(server: ApiServer, cluster: InjectorCluster) -> None:
     assert await cluster.read_secret("ns", "s") is None
     await cluster.create_secret("ns", "s", {"tls.crt": b"one", "tls.key": b"\x00\xff"})
     created = server.requests[-1].body
@@ -164,7 +206,9 @@ async def test_secrets_are_created_read_and_replaced(server: ApiServer, cluster:
     assert server.secrets["s"]["metadata"]["labels"]["app.kubernetes.io/component"] == "injector"
 
 
-async def test_what_is_said_of_a_secret_in_a_refusal_is_not_repeated(server: ApiServer, cluster: Cluster) -> None:
+async def test_what_is_said_of_a_secret_in_a_refusal_is_not_repeated(
+    server: ApiServer, cluster: InjectorCluster
+) -> None:
     server.script["GET", SECRET] = [refusing(403, "Invalid value: hunter2")]
     with pytest.raises(Forbidden, match=f"^GET {SECRET}: 403$"):
         await cluster.read_secret("ns", "s")
@@ -172,14 +216,14 @@ async def test_what_is_said_of_a_secret_in_a_refusal_is_not_repeated(server: Api
     assert "hunter2" not in repr(await cluster.read_secret("ns", "s"))
 
 
-async def test_names_do_not_lead_to_other_paths(server: ApiServer, cluster: Cluster) -> None:
+async def test_names_do_not_lead_to_other_paths(server: ApiServer, cluster: InjectorCluster) -> None:
     assert await cluster.read_secret("ns", "../../configmaps/x") is None
     assert server.requests[-1].path == "/api/v1/namespaces/ns/secrets/../../configmaps/x"
     assert (await cluster.list_policies("a/b?c=d")).items == ()
     assert server.requests[-1].query == {"limit": "500"}
 
 
-async def test_bundles_are_read_and_patched_by_the_webhooks_names(server: ApiServer, cluster: Cluster) -> None:
+async def test_bundles_are_read_and_patched_by_the_webhooks_names(server: ApiServer, cluster: InjectorCluster) -> None:
     server.add_webhooks("fairqueue-injector", "a.fairqueue.dev", "b.fairqueue.dev")
     found = await cluster.read_webhooks("fairqueue-injector")
     assert found is not None
@@ -193,7 +237,7 @@ async def test_bundles_are_read_and_patched_by_the_webhooks_names(server: ApiSer
     assert server.requests[-1].path == f"{WEBHOOKS}/other"
 
 
-async def test_events_are_created_in_their_namespace(server: ApiServer, cluster: Cluster) -> None:
+async def test_events_are_created_in_their_namespace(server: ApiServer, cluster: InjectorCluster) -> None:
     await cluster.create_event("team", {"note": "x"})
     assert server.events == [{"note": "x"}]
     assert server.requests[-1].path == "/apis/events.k8s.io/v1/namespaces/team/events"
@@ -202,17 +246,17 @@ async def test_events_are_created_in_their_namespace(server: ApiServer, cluster:
 class Watch:
     """A watch that is being read."""
 
-    def __init__(self, cluster: Cluster, version: str = "7") -> None:
-        self.events: list[PolicyEvent] = []
+    def __init__(self, cluster: InjectorCluster, version: str = "7") -> None:
+        self.events: list[ResourceEvent] = []
         self.task = asyncio.create_task(self._read(cluster, version))
 
-    async def _read(self, cluster: Cluster, version: str) -> None:
+    async def _read(self, cluster: InjectorCluster, version: str) -> None:
         async for event in cluster.watch_policies(version):
             self.events.append(event)
 
 
 @pytest.fixture
-async def watch(server: ApiServer, cluster: Cluster) -> Watch:
+async def watch(server: ApiServer, cluster: InjectorCluster) -> Watch:
     watch = Watch(cluster)
     await until(lambda: bool(server.watches))
     return watch
@@ -276,14 +320,14 @@ async def test_a_line_that_is_cut_is_no_change(server: ApiServer, watch: Watch) 
     assert watch.events == []
 
 
-async def test_a_watch_that_is_silent_for_too_long_is_dead(server: ApiServer, cluster: Cluster) -> None:
-    impatient = Cluster(cluster._client.configuration, silence_seconds=0.1)
+async def test_a_watch_that_is_silent_for_too_long_is_dead(server: ApiServer, transport: Transport) -> None:
+    impatient = Transport(transport._client.configuration, "x", silence_seconds=0.1)
     with pytest.raises(Unreachable, match="no answer in time"):
-        await Watch(impatient).task
+        await Watch(InjectorCluster(impatient)).task
     await impatient.close()
 
 
-async def test_a_connection_that_breaks_is_unreachable(server: ApiServer, cluster: Cluster) -> None:
+async def test_a_connection_that_breaks_is_unreachable(server: ApiServer, cluster: InjectorCluster) -> None:
     async def break_off(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -301,11 +345,11 @@ async def test_without_a_cluster_the_error_says_where_was_looked(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
     with pytest.raises(ClusterError, match="KUBECONFIG cannot be used"):
-        await connect()
+        await connect("x")
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ClusterError, match="this pod's service account cannot be used"):
-        await connect()
+        await connect("x")
 
 
 async def test_in_a_pod_the_service_account_says_where_the_cluster_is_and_who_we_are(
@@ -318,9 +362,9 @@ async def test_in_a_pod_the_service_account_says_where_the_cluster_is_and_who_we
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
-    cluster = await connect()
-    configuration = cluster._client.configuration
+    transport = await connect("x")
+    configuration = transport._client.configuration
     assert configuration.host == "https://[fd00::1]:443"
     assert configuration.verify_ssl
     assert await configuration.get_api_key_with_prefix("BearerToken") == "bearer from-the-kubelet"
-    await cluster.close()
+    await transport.close()

@@ -187,7 +187,7 @@ def test_help_has_an_example_and_loads_no_client_library(capsys: pytest.CaptureF
     ("arguments", "said"),
     [
         ([], "COMMAND"),
-        (["operator"], "invalid choice"),
+        (["manager"], "invalid choice"),
         (["injector"], "--image"),
         (["injector", "--image", "x"], "--namespace: not given"),
         (["injector", "--image", "x", "--namespace", "n", "--listen", "9443x"], "--listen 9443x: must be HOST:PORT"),

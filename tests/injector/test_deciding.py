@@ -11,7 +11,7 @@ import pytest
 from fairqueue_api import FairnessPolicy
 from fairqueue_operator import deciding as module
 from fairqueue_operator.admission import Review, read_review
-from fairqueue_operator.cluster_model import PolicyEvent, PolicyList, Unreachable
+from fairqueue_operator.cluster_model import ResourceEvent, ResourceList, Unreachable
 from fairqueue_operator.deciding import Deciding
 from fairqueue_operator.injection import InjectionSettings
 from fairqueue_operator.policy_cache import PolicyCache
@@ -109,7 +109,7 @@ async def test_a_pod_that_may_go_without_gets_the_policy_that_is_there(
 
 async def test_before_the_cache_is_filled_every_decision_asks(cluster: FakeCluster) -> None:
     cache = PolicyCache()
-    cache.apply(PolicyEvent("ADDED", policy("a"), "1"))
+    cache.apply(ResourceEvent("ADDED", policy("a"), "1"))
     cluster.policies = [policy("a"), policy("b")]
     assert (await Deciding(judge, cache, cluster).decide(asked())).reason == "several_policies"
     cluster.fail["list_policies"] = Unreachable("GET: no answer in time")
@@ -140,7 +140,7 @@ class Slow(FakeCluster):
         super().__init__()
         self.go = asyncio.Event()
 
-    async def list_policies(self, namespace: str | None = None) -> PolicyList:
+    async def list_policies(self, namespace: str | None = None) -> ResourceList:
         listed = await super().list_policies(namespace)
         await self.go.wait()
         return listed

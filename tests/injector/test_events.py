@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fairqueue_operator import event_poster
 from fairqueue_operator.admission import Review, read_review
 from fairqueue_operator.cluster_model import Forbidden
-from fairqueue_operator.event_notes import Note, event, notes_on
+from fairqueue_operator.event_notes import INJECTOR, OPERATOR, Note, event, notes_on
 from fairqueue_operator.event_poster import EventPoster
 from fairqueue_operator.injection import Reason
 from fairqueue_operator.verdict import Verdict, Warning, denied
@@ -32,7 +32,7 @@ def note(number: int = 0) -> Note:
 
 def test_a_denial_is_noted_on_the_pods_owner() -> None:
     (found,) = notes_on(asked(), DENIED)
-    made = event(found, "injector-0", START)
+    made = event(found, INJECTOR, "injector-0", START)
     assert made["regarding"] == {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
@@ -44,6 +44,18 @@ def test_a_denial_is_noted_on_the_pods_owner() -> None:
     assert made["eventTime"] == "2026-11-01T12:00:00.000000Z"
     assert (made["reason"], made["note"], made["type"]) == ("MissingPolicy", "missing_policy: apply one", "Warning")
     assert (made["reportingController"], made["reportingInstance"]) == ("fairqueue.dev/injector", "injector-0")
+
+
+def test_the_operator_reports_as_itself_and_of_good_things_too() -> None:
+    owner = ("fairqueue.dev/v1alpha1", "FairnessPolicy", "chat", "uid")
+    made = event(Note("team", owner, "Ready", "It is.", "Normal"), OPERATOR, "operator-0", START)
+    assert (made["type"], made["action"], made["reportingController"], made["reportingInstance"]) == (
+        "Normal",
+        "Reconcile",
+        "fairqueue.dev/operator",
+        "operator-0",
+    )
+    assert made["metadata"]["name"].startswith("fairqueue-operator.")
 
 
 def test_warnings_are_noted_each() -> None:
@@ -75,7 +87,7 @@ def cluster() -> FakeCluster:
 
 @pytest.fixture
 async def poster(cluster: FakeCluster, clock: Clock) -> AsyncIterator[EventPoster]:
-    poster = EventPoster(cluster, "injector-0", clock, clock.monotonic)
+    poster = EventPoster(cluster, INJECTOR, "injector-0", clock, clock.monotonic)
     task = asyncio.create_task(poster.run())
     yield poster
     task.cancel()
@@ -108,7 +120,7 @@ async def test_many_different_ones_are_a_burst_and_then_one_each_two_seconds(
 
 async def test_while_the_api_server_hangs_no_more_waits_than_there_is_room_for(clock: Clock) -> None:
     """Nobody writes: there is no task."""
-    poster = EventPoster(FakeCluster(), "i", clock, clock.monotonic)
+    poster = EventPoster(FakeCluster(), INJECTOR, "i", clock, clock.monotonic)
     for number in range(1000):
         poster.tell([note(number)])
         clock.advance(seconds=2)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fairqueue_api import FairnessPolicy
 from fairqueue_api.models import Selector
-from fairqueue_operator.cluster_model import PolicyEvent
+from fairqueue_operator.cluster_model import ResourceEvent
 from fairqueue_operator.injection.label_selectors import matches
 from fairqueue_operator.policy_cache import InvalidPolicy, PolicyCache, read_policy
 from injector.conftest import invalid_policy, policy
@@ -18,8 +18,8 @@ def names(cache: PolicyCache, namespace: str = "team") -> list[str]:
     return [each.metadata.name for each in cache.of(namespace).usable]
 
 
-def change(kind: Any, item: dict[str, Any]) -> PolicyEvent:
-    return PolicyEvent(kind, item, "2")
+def change(kind: Any, item: dict[str, Any]) -> ResourceEvent:
+    return ResourceEvent(kind, item, "2")
 
 
 def test_a_cache_is_filled_by_its_first_list_even_an_empty_one() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairqueue_operator.cluster_model import ClusterError, Gone, NotFound, PolicyEvent, Unreachable
+from fairqueue_operator.cluster_model import ClusterError, Gone, NotFound, ResourceEvent, Unreachable
 from fairqueue_operator.policy_cache import PolicyCache
 from fairqueue_operator.policy_watch import PolicyWatch
 from injector.conftest import invalid_policy, policy, until
@@ -43,7 +43,7 @@ class Followed:
     def watches(self) -> int:
         return len(self.cluster.watched_from)
 
-    def say(self, change: PolicyEvent | ClusterError | None) -> None:
+    def say(self, change: ResourceEvent | ClusterError | None) -> None:
         self.cluster.changes.put_nowait(change)
 
     async def watching(self, times: int) -> None:
@@ -58,8 +58,8 @@ async def followed(jitter: random.Random) -> AsyncIterator[Followed]:
     await asyncio.gather(followed.task, return_exceptions=True)
 
 
-def change(kind: Any, version: str, item: dict[str, Any] | None = None) -> PolicyEvent:
-    return PolicyEvent(kind, item or policy(), version)
+def change(kind: Any, version: str, item: dict[str, Any] | None = None) -> ResourceEvent:
+    return ResourceEvent(kind, item or policy(), version)
 
 
 async def test_a_watch_begins_where_the_list_ended(followed: Followed) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from fairqueue_operator import certificate_keeper
 from fairqueue_operator.certificates import read_bundle
-from fairqueue_operator.cluster_model import PolicyList, Unreachable
-from fairqueue_operator.injector import CannotStart
+from fairqueue_operator.cluster_model import ResourceList, Unreachable
+from fairqueue_operator.running import CannotStart
 from injector.conftest import policy, review, until
 from injector.fake_cluster import FakeCluster
 from injector.running import NAME, WEBHOOK, Running
@@ -39,7 +39,7 @@ async def test_a_replica_is_ready_when_it_has_a_certificate_and_the_policies(tmp
     cluster = FakeCluster()
     cluster.fail = {"read_secret": Unreachable("no"), "list_policies": Unreachable("no")}
     running = await Running(tmp_path, cluster).listening()
-    assert await running.get("/healthz") == (200, "ok\n")
+    assert await running.get("/livez") == (200, "ok\n")
     assert await running.get("/readyz") == (503, "no certificate yet\n")
     del cluster.fail["read_secret"]
     await until(lambda: running.injector.unready() == "policies not listed yet")
@@ -60,7 +60,7 @@ async def test_without_a_certificate_a_handshake_fails_and_no_more(tmp_path: Pat
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.post(running.url, json=review())
-    assert (await running.get("/healthz"))[0] == 200
+    assert (await running.get("/livez"))[0] == 200
     await running.stop()
 
 
@@ -80,7 +80,7 @@ async def test_an_api_server_that_does_not_answer_is_waited_for(tmp_path: Path) 
     cluster.fail = {"server_version": Unreachable("no")}
     running = Running(tmp_path, cluster)
     await until(lambda: len(cluster.calls) >= 2)
-    assert (await running.get("/healthz"))[0] == 200
+    assert (await running.get("/livez"))[0] == 200
     assert (await running.get("/readyz"))[0] == 503
     await running.stop()
     assert running.task.exception() is None
@@ -155,7 +155,7 @@ async def test_told_to_end_a_replica_is_not_ready_and_serves_until_its_time(tmp_
         assert (await running.post_in(session, review()))[0] == 200
         running.told.tell()
         assert await running.get("/readyz") == (503, "shutting down\n")
-        assert (await running.get("/healthz"))[0] == 200
+        assert (await running.get("/livez"))[0] == 200
         # New connections and old ones, and those are told to end.
         assert (await running.post(review()))[0] == 200
         tls = {"ssl": running.trusting(), "server_hostname": NAME}
@@ -169,7 +169,7 @@ async def test_what_runs_when_the_listener_closes_is_finished(tmp_path: Path) ->
     go = asyncio.Event()
 
     class Slow(FakeCluster):
-        async def list_policies(self, namespace: str | None = None) -> PolicyList:
+        async def list_policies(self, namespace: str | None = None) -> ResourceList:
             listed = await super().list_policies(namespace)
             if namespace is not None:
                 await go.wait()

@@ -75,7 +75,7 @@ async def test_every_decision_is_in_the_metrics_from_the_start(running: Running)
     assert "_created" not in text
     (not_after,) = [line for line in text.splitlines() if line.startswith("fairqueue_certificate_not_after_seconds ")]
     assert float(not_after.split()[1]) > 1.7e9
-    assert (await running.get("/healthz"))[0] == (await running.get("/readyz"))[0] == 200
+    assert (await running.get("/livez"))[0] == (await running.get("/readyz"))[0] == 200
 
 
 @pytest.mark.parametrize(

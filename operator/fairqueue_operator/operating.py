@@ -1,0 +1,244 @@
+"""The operator's process: what it is made of, and the order in which its parts begin and end.
+
+One event loop, no threads. Of several replicas one holds the Lease and works; the others know nothing but whether it
+is free. A replica that loses it ends, so that two never work for longer than it takes to notice.
+"""
+
+import asyncio
+import logging
+import random
+import sys
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final, cast
+
+import kopf
+
+from fairqueue_api.models import Selector
+
+from . import log_lines
+from .acknowledgements import Acknowledgements
+from .acknowledging import Asking
+from .backoff import Backoff
+from .cluster import connect
+from .cluster_model import ClusterError
+from .documents import Documents
+from .event_notes import OPERATOR
+from .event_poster import EventPoster
+from .handlers import registry_of, settings
+from .lease import Lease, Lost
+from .listener import Listener
+from .nudger import Nudger
+from .operator_cluster import OperatorCluster
+from .operator_metrics import OperatorMetrics
+from .operator_options import OperatorOptions
+from .planning.nudging import NudgeSchedule
+from .policy_cache import InvalidPolicy
+from .reconciler import Reconciler
+from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running
+from .secret_watches import SecretWatches
+from .status_pages import status_application
+from .store import PolicyKey, Store
+from .told import Told
+from .unlabelled_pods import UnlabelledPods
+from .work_queue import WorkQueue
+
+_WORKERS: Final = 4
+# What a watch may have missed is found by a list.
+RESYNC_SECONDS: Final = 300.0
+EXIT_LOST: Final = 1
+
+
+class Operator:
+    """All parts of one replica. `serve` begins and ends them."""
+
+    def __init__(self, options: OperatorOptions, cluster: OperatorCluster, told: Told) -> None:
+        self._options = options
+        self._cluster = cluster
+        self._told = told
+        self._jitter = random.Random()
+        self._metrics = OperatorMetrics()
+        self._store = Store()
+        self._queue: WorkQueue[PolicyKey] = WorkQueue(monotonic, self._jitter)
+        self._state = "not connected to the API server yet"
+        place = options.namespace, options.lease, options.instance
+        self._lease = Lease(cluster, *place, monotonic, asyncio.sleep, self._jitter)
+        pages = status_application(lambda: self._state, self._metrics)
+        self.status = Listener(pages, options.health.host, options.health.port)
+
+    async def serve(self) -> None:
+        """Works when it is its turn, until told to finish. Raises `Lost`, `CannotStart`."""
+        async with listening(self.status):
+            log_lines.info("listening", health=self.status.port)
+            await first(self._told.to_finish.wait(), self._take_turns())
+
+    async def _take_turns(self) -> None:
+        # Whoever stands by is ready: there is nothing that it could do better.
+        self._state = ""
+        await self._lease.acquire()
+        log_lines.info("working", lease=self._options.lease)
+        self._metrics.leading.set(1)
+        try:
+            await first(self._lease.hold(), self._work())
+        finally:
+            self._metrics.leading.set(0)
+            await self._lease.release()
+
+    async def _work(self) -> None:
+        self._state = "policies and pods not listed yet"
+        await self._list_until_done()
+        self._state = ""
+        async with Asking() as asking, running(self._background(asking)) as failed:
+            # Its tasks are ended by it, and so are all that were begun after it; it begins last.
+            await first(failed, self._watch())
+
+    async def _watch(self) -> None:
+        await kopf.operator(
+            registry=registry_of(self._store, self._touched),
+            settings=settings(),
+            # It would make one up of the user's name, which a pod's user need not have.
+            identity=cast(Any, self._options.instance),
+            standalone=True,
+            clusterwide=True,
+            stop_flag=self._told.to_finish,
+        )
+        raise RuntimeError("the watches have ended")
+
+    def _background(self, asking: Asking) -> list[Coroutine[Any, Any, None]]:
+        acknowledgements = Acknowledgements(asking.ask, self._queue.add, monotonic, self._jitter)
+        unlabelled = UnlabelledPods(self._cluster, self._selectors, self._queue.add, self._jitter)
+        schedule = NudgeSchedule()
+        written = self._metrics.writes.labels
+        nudger = Nudger(self._cluster, schedule, acknowledgements, monotonic, written("nudge").inc)
+        poster = EventPoster(self._cluster, OPERATOR, self._options.instance, _now, monotonic)
+        self._secrets = SecretWatches(self._cluster, self._secrets_changed, self._jitter)
+        self._secrets.keep(self._namespaces())
+        reconciler = Reconciler(
+            cluster=self._cluster,
+            store=self._store,
+            secrets=self._secrets,
+            documents=Documents(self._cluster, written("document").inc),
+            acknowledgements=acknowledgements,
+            unlabelled=unlabelled,
+            schedule=schedule,
+            nudger=nudger,
+            poster=poster,
+            now=_now,
+            monotonic=monotonic,
+            written=written("status").inc,
+        )
+        self._metrics.read_at_scrape(lambda: len(self._queue), self._count_policies, self._store.orphaned)
+        return [
+            acknowledgements.run(),
+            unlabelled.run(),
+            nudger.run(),
+            poster.run(),
+            self._secrets.run(),
+            self._resync(),
+            *(self._reconcile(reconciler) for _ in range(_WORKERS)),
+        ]
+
+    async def _reconcile(self, reconciler: Reconciler) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                with self._metrics.seconds.time():
+                    await reconciler.reconcile(key)
+            except ClusterError as error:
+                log_lines.warning("tried again later", namespace=key.namespace, policy=key.name, error=str(error))
+                self._failed(key)
+            except Exception as error:
+                log_lines.log.error("a policy could not be looked at: tried again later", exc_info=error)
+                self._failed(key)
+            else:
+                self._queue.forget(key)
+            finally:
+                self._queue.done(key)
+
+    def _failed(self, key: PolicyKey) -> None:
+        self._metrics.errors.inc()
+        self._queue.failed(key)
+
+    async def _list_until_done(self) -> None:
+        backoff = Backoff(self._jitter)
+        while True:
+            try:
+                await self._list()
+            except ClusterError as error:
+                log_lines.warning("policies and pods cannot be listed yet", error=str(error))
+                await asyncio.sleep(backoff.next_seconds())
+            else:
+                return
+
+    async def _list(self) -> None:
+        # Pods last: one that names a policy is younger than it.
+        policies = await self._cluster.list_policies()
+        pods = [pod async for pod in self._cluster.asking_pods()]
+        self._touched(self._store.replace(policies.items, pods))
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS * self._jitter.uniform(0.9, 1.1))
+            with suppress(ClusterError):
+                await self._list()
+            self._touched([key for key, _ in self._store.policies()])
+
+    def _touched(self, keys: Iterable[PolicyKey]) -> None:
+        for key in keys:
+            self._queue.add(key)
+        if hasattr(self, "_secrets"):
+            self._secrets.keep(self._namespaces())
+
+    def _secrets_changed(self, namespace: str, policy: str | None) -> None:
+        concerned = self._store.policies_of(namespace) if policy is None else (policy,)
+        self._touched([PolicyKey(namespace, name) for name in concerned])
+
+    def _namespaces(self) -> set[str]:
+        return {key.namespace for key, _ in self._store.policies()}
+
+    def _selectors(self) -> Iterable[tuple[PolicyKey, Selector]]:
+        for key, policy in self._store.policies():
+            if not isinstance(policy.facts.parsed, InvalidPolicy):
+                yield key, policy.facts.parsed.spec.selector
+
+    def _count_policies(self, ready: bool) -> int:
+        return sum(_is_ready(policy.status) == ready for _, policy in self._store.policies())
+
+
+async def run(options: OperatorOptions) -> int:
+    """The whole life of the process; its exit code."""
+    told = Told()
+    told.listen_to_signals()
+    # It tells of each event that it gave on.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        transport = await connect("fairqueue-operator")
+    except ClusterError as error:
+        return _refuse(error)
+    try:
+        await first(Operator(options, OperatorCluster(transport), told).serve(), told.to_end.wait())
+    except (CannotStart, OSError) as error:
+        return _refuse(error)
+    except Lost as error:
+        log_lines.warning("ended", because=str(error))
+        return EXIT_LOST
+    finally:
+        await transport.close()
+    log_lines.info("stopped")
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print(f"fairqueue operator: {error}", file=sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+def _is_ready(status: Any) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(it.get("type") == "Ready" and it.get("status") == "True" for it in conditions)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
