@@ -27,6 +27,20 @@ def test_serve_loads_nothing_that_a_sidecar_does_not_need() -> None:
     assert not (HEAVY | {"pydantic", "yaml"}) & loaded
 
 
+def test_all_of_the_proxy_and_of_serve_loads_neither_kopf_nor_a_kubernetes_client() -> None:
+    code = """
+import importlib, pkgutil, sys, fairqueue_proxy, fairqueue_cli.main, fairqueue_cli.serving
+for module in pkgutil.walk_packages(fairqueue_proxy.__path__, "fairqueue_proxy."):
+    importlib.import_module(module.name)
+print(*sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = run.stdout.split()
+    modules = {path.stem for path in (ROOT / "proxy" / "fairqueue_proxy").rglob("*.py")} - {"__init__"}
+    assert modules <= {name.rpartition(".")[2] for name in loaded}
+    assert not HEAVY & {name.partition(".")[0] for name in loaded}
+
+
 def test_the_locked_proxy_installs_without_operator_and_plotting_libraries() -> None:
     lines = (ROOT / "requirements" / "proxy.txt").read_text().splitlines()
     locked = {line.split("==")[0].replace("-", "_") for line in lines if "==" in line}
