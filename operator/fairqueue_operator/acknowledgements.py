@@ -1,8 +1,8 @@
 """What each pod's proxy said last of the document that it runs on, kept true by asking: soon and often while a pod is
 behind, seldom when it is not.
 
-`follow` says which pods of a policy are to be asked, and what revision is hoped for; `run` asks, a bounded number at
-once, and reports each policy for which an answer differs from the one before.
+`follow` says which pods of a policy are to be asked, and what revision is hoped for; `run` asks, and reports each
+policy for which an answer differs from the one before.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ from typing import Final
 from .planning.programming import Acknowledgement
 from .store import PolicyKey
 
-AT_ONCE: Final = 32
 # A pod that is behind: the first question, and the longest wait between two.
 SOON_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 10.0
@@ -97,13 +96,10 @@ class Acknowledgements:
 
     async def run(self) -> None:
         """Asks, for ever."""
-        free = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as asking:
             while True:
-                await free.acquire()
                 key, asked = await self._next()
-                task = asking.create_task(self._ask_one(key, asked))
-                task.add_done_callback(lambda _: free.release())
+                asking.create_task(self._ask_one(key, asked))
 
     async def _next(self) -> tuple[PolicyKey, _Asked]:
         while True:

@@ -46,7 +46,8 @@ async def connect(user_agent: str) -> "Transport":
             await load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
         else:
             load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        # The library looks into a file before it looks whether that is one for it.
         where = "KUBECONFIG" if os.environ.get("KUBECONFIG") else "this pod's service account"
         raise ClusterError(f"no cluster: {where} cannot be used: {one_line(str(error))}") from None
     return Transport(configuration, user_agent)

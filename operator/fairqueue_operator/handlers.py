@@ -1,7 +1,8 @@
 """The watches: kopf's low-level handlers, which do nothing but take down what has changed and whom it concerns.
 
 `on.event` only: no handler of a kind for which kopf keeps its state in our objects or adds finalizers. Errors in such
-handlers are not tried again by kopf, so nothing here can fail: the work is done elsewhere, from a queue.
+handlers are not tried again by kopf, so nothing here can fail: the work is done elsewhere, from a queue. All are
+coroutines: kopf calls plain functions in threads.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,17 +21,17 @@ def registry_of(store: Store, touched: Callable[[Iterable[PolicyKey]], None]) ->
     registry = kopf.OperatorRegistry()
 
     @kopf.on.event("fairqueue.dev", "v1alpha1", "fairnesspolicies", registry=registry)
-    def policy_changed(event: kopf.RawEvent, **_: Any) -> None:
+    async def policy_changed(event: kopf.RawEvent, **_: Any) -> None:
         change = store.drop_policy if event["type"] == "DELETED" else store.put_policy
         touched(change(event["object"]))
 
     @kopf.on.event("v1", "pods", labels={INJECT_LABEL: "true"}, registry=registry)
-    def pod_changed(event: kopf.RawEvent, **_: Any) -> None:
+    async def pod_changed(event: kopf.RawEvent, **_: Any) -> None:
         change = store.drop_pod if event["type"] == "DELETED" else store.put_pod
         touched(change(event["object"]))
 
     @kopf.on.login(registry=registry)
-    def login(**context: Any) -> kopf.ConnectionInfo | None:
+    async def login(**context: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
 
     return registry

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
 
+from fairqueue_api.told import Told
+
 from . import log_lines
 from .backoff import Backoff
 from .bare_pod_watch import BarePodWatch
@@ -29,10 +31,9 @@ from .listener import Listener
 from .policy_cache import PolicyCache
 from .policy_watch import PolicyWatch
 from .review_body import BodyRoom
-from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running
+from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running, unless
 from .serving_context import ServingContext, is_in_memory, not_after_seconds
 from .status_pages import status_application
-from .told import Told
 from .verdict import judge_by
 from .webhook import Webhook
 
@@ -139,7 +140,7 @@ async def run(options: Options) -> int:
     except ClusterError as error:
         return _refuse(error)
     try:
-        await first(Injector(options, InjectorCluster(transport), told).serve(), told.to_end.wait())
+        await unless(told.to_end.wait(), Injector(options, InjectorCluster(transport), told).serve())
     except (CannotStart, OSError) as error:
         return _refuse(error)
     finally:

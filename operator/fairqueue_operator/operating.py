@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import kopf
 
 from fairqueue_api.models import Selector
+from fairqueue_api.told import Told
 
 from . import log_lines
 from .acknowledgements import Acknowledgements
@@ -37,18 +38,18 @@ from .operator_options import OperatorOptions
 from .planning.nudging import NudgeSchedule
 from .policy_cache import InvalidPolicy
 from .reconciler import Reconciler
-from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running
+from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running, unless
 from .secret_watches import SecretWatches
 from .status_pages import status_application
 from .store import PolicyKey, Store
-from .told import Told
 from .unlabelled_pods import UnlabelledPods
 from .work_queue import WorkQueue
 
 _WORKERS: Final = 4
 # What a watch may have missed is found by a list.
 RESYNC_SECONDS: Final = 300.0
-EXIT_LOST: Final = 1
+# It is started again, and then knows nothing that is not so.
+EXIT_FAILED: Final = 1
 
 
 class Operator:
@@ -62,6 +63,7 @@ class Operator:
         self._metrics = OperatorMetrics()
         self._store = Store()
         self._queue: WorkQueue[PolicyKey] = WorkQueue(monotonic, self._jitter)
+        self._secrets = SecretWatches(cluster, self._secrets_changed, self._jitter)
         self._state = "not connected to the API server yet"
         place = options.namespace, options.lease, options.instance
         self._lease = Lease(cluster, *place, monotonic, asyncio.sleep, self._jitter)
@@ -102,9 +104,9 @@ class Operator:
             identity=cast(Any, self._options.instance),
             standalone=True,
             clusterwide=True,
-            stop_flag=self._told.to_finish,
         )
-        raise RuntimeError("the watches have ended")
+        # It takes signals to itself, and returns when there was one.
+        self._told.listen_to_signals()
 
     def _background(self, asking: Asking) -> list[Coroutine[Any, Any, None]]:
         acknowledgements = Acknowledgements(asking.ask, self._queue.add, monotonic, self._jitter)
@@ -113,8 +115,6 @@ class Operator:
         written = self._metrics.writes.labels
         nudger = Nudger(self._cluster, schedule, acknowledgements, monotonic, written("nudge").inc)
         poster = EventPoster(self._cluster, OPERATOR, self._options.instance, _now, monotonic)
-        self._secrets = SecretWatches(self._cluster, self._secrets_changed, self._jitter)
-        self._secrets.keep(self._namespaces())
         reconciler = Reconciler(
             cluster=self._cluster,
             store=self._store,
@@ -188,15 +188,11 @@ class Operator:
     def _touched(self, keys: Iterable[PolicyKey]) -> None:
         for key in keys:
             self._queue.add(key)
-        if hasattr(self, "_secrets"):
-            self._secrets.keep(self._namespaces())
+        self._secrets.keep({key.namespace for key, _ in self._store.policies()})
 
     def _secrets_changed(self, namespace: str, policy: str | None) -> None:
         concerned = self._store.policies_of(namespace) if policy is None else (policy,)
         self._touched([PolicyKey(namespace, name) for name in concerned])
-
-    def _namespaces(self) -> set[str]:
-        return {key.namespace for key, _ in self._store.policies()}
 
     def _selectors(self) -> Iterable[tuple[PolicyKey, Selector]]:
         for key, policy in self._store.policies():
@@ -218,12 +214,15 @@ async def run(options: OperatorOptions) -> int:
     except ClusterError as error:
         return _refuse(error)
     try:
-        await first(Operator(options, OperatorCluster(transport), told).serve(), told.to_end.wait())
+        await unless(told.to_end.wait(), Operator(options, OperatorCluster(transport), told).serve())
     except (CannotStart, OSError) as error:
         return _refuse(error)
     except Lost as error:
         log_lines.warning("ended", because=str(error))
-        return EXIT_LOST
+        return EXIT_FAILED
+    except Exception as error:
+        log_lines.log.error("ended", exc_info=error)
+        return EXIT_FAILED
     finally:
         await transport.close()
     log_lines.info("stopped")

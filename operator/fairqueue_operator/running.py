@@ -37,14 +37,26 @@ async def running(background: list[Coroutine[Any, Any, None]]) -> AsyncIterator[
 
 
 async def first(*awaitables: Awaitable[Any]) -> None:
-    """Waits for the first of them to end, and gives up the others. Raises what it raised."""
+    """Waits for the first of them to end, and has the others end too. Raises what it raised."""
     waiting = [asyncio.ensure_future(each) for each in awaitables]
     try:
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in waiting:
             each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
     done.pop().result()
+
+
+async def unless(told: Awaitable[Any], work: Coroutine[Any, Any, None]) -> None:
+    """Does the work, to its end or until told; then it is given up as it is. Raises what it raised."""
+    working = asyncio.ensure_future(work)
+    telling = asyncio.ensure_future(told)
+    await asyncio.wait([working, telling], return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    if working.done():
+        working.result()
+    working.cancel()
 
 
 async def _failure(tasks: "Sequence[asyncio.Future[None]]") -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import aiohttp
 
+from fairqueue_api.told import Told
 from fairqueue_operator.injection import InjectionSettings
 from fairqueue_operator.injector import Injector
 from fairqueue_operator.injector_options import Address, Options
-from fairqueue_operator.told import Told
 from injector.conftest import until
 from injector.fake_cluster import FakeCluster
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from fairqueue_operator.operator_cluster import OperatorCluster
 from fairqueue_operator.planning.secrets_view import Denied, LabelledSecret, Open, Unknown
 from fairqueue_operator.secret_watch import LONGEST_SECONDS, SecretWatch
-from injector.api_server import refusing
+from injector.api_server import refusing, status
 from injector.conftest import until
 from operating.storing_api_server import StoringApiServer
 
@@ -271,6 +271,43 @@ async def test_a_refusal_that_others_met_denies_at_once_and_has_the_right_tried_
     assert open_watch.watch.view == Denied("PATCH: 403")
     await open_watch.shows(keys={"chat": b"one"})
     assert open_watch.changes == [None] * 3
+
+
+async def test_what_is_under_way_when_a_refusal_is_told_shows_nothing_more(
+    server: StoringApiServer, open_watch: Watched
+) -> None:
+    """Else a view that was just emptied would be open, as if all keys had been revoked."""
+    for name in ("a", "b"):
+        server.put_secret(name, KEYS, k=b"x")
+    await until(lambda: len(open_watch.contents) == 3)
+    views: list[Any] = []
+
+    def changed(policy: str | None) -> None:
+        view = open_watch.watch.view
+        views.append(sorted(view.secrets) if isinstance(view, Open) else type(view))
+        if len(views) == 1:
+            open_watch.watch.refused("PATCH: 403")
+
+    open_watch.watch._changed = changed
+    server.delete_secret("a")
+    server.delete_secret("b")
+    await until(lambda: len(views) >= 3)
+    assert views == [["b", "keys"], Denied, ["keys"]]
+
+
+async def test_a_watch_that_goes_on_failing_has_everything_listed(
+    server: StoringApiServer, open_watch: Watched
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.query.get("watch") == "true":
+            return status(500, "Too large resource version")
+        return await server._list_secrets(request)
+
+    await open_watch.broken_off(server)
+    server.script["GET", LIST] = [answer] * 20_000
+    server.delete_secret("keys")
+    open_watch.held.set()
+    await open_watch.shows()
 
 
 async def test_who_may_read_and_not_write_goes_round_slowly(server: StoringApiServer, open_watch: Watched) -> None:

@@ -157,6 +157,15 @@ async def test_a_wait_is_cut_short_by_an_earlier_time(queue: WorkQueue[str]) -> 
 
 
 @in_virtual_time
+async def test_of_two_times_only_the_earlier_one_counts(queue: WorkQueue[str]) -> None:
+    for seconds in (60, 2, 90):
+        queue.add_after("a", seconds)
+    assert round((await got_after(queue))[1], 3) == 2
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 1000)
+
+
+@in_virtual_time
 async def test_failures_wait_twice_as_long_each_time_until_forgotten(queue: WorkQueue[str]) -> None:
     waits = []
     for _ in range(10):
