@@ -4,6 +4,8 @@ import argparse
 import http.client
 import sys
 
+from fairqueue_api.address import read_address
+
 HELP = """Tell a running proxy to finish what it has and to take nothing new.
 
 example:
@@ -19,11 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 1: there is no proxy at that address; 2: it is no address."""
-    host, _, port = args.local.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        print(f"fairqueue drain: --local {args.local}: must be HOST:PORT, e.g. 127.0.0.1:9821", file=sys.stderr)
+    try:
+        address = read_address(args.local, "--local", "127.0.0.1:9821")
+    except ValueError as error:
+        print(f"fairqueue drain: {error}", file=sys.stderr)
         return 2
-    connection = http.client.HTTPConnection(args.local, timeout=5)
+    connection = http.client.HTTPConnection(*address, timeout=5)
     try:
         connection.request("POST", "/-/drain")
         status = connection.getresponse().status

@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from fairqueue_cli.event_loop import Told, run_on_fast_loop
+from fairqueue_api.address import read_address
+from fairqueue_api.told import Told
+from fairqueue_cli.event_loop import run_on_fast_loop, until_told
 from fairqueue_sim import (
     ENGINE_KINDS,
     EngineKind,
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves until told to go. Exit code 2: bad input, in one line on standard error."""
     try:
-        host, port = _address(args.listen)
+        host, port = read_address(args.listen, "--listen")
         settings = _settings(args)
     except UnknownProfileError as error:
         return _bad_input(f"--model-profile {args.model_profile}: {error}")
@@ -97,11 +99,11 @@ async def _serve(
     kind: EngineKind, settings: EngineSettings, truth: TruthLog, steps: StepLog | None, host: str, port: int
 ) -> int:
     told = Told()
+    told.listen_to_signals()
     engine = await start_engine(kind, settings, truth, host=host, port=port, steps=steps)
     try:
         print(f"fairqueue engine-sim: {kind} listens on {engine.url}", flush=True)
-        await told.to_finish()
-        await told.finish(engine.drain())
+        await until_told(told, engine.drain)
     finally:
         await engine.close()
     return 0
@@ -125,13 +127,6 @@ def _settings(args: argparse.Namespace) -> EngineSettings:
         max_concurrent_requests=args.max_concurrent_requests,
         mean_output_tokens=args.mean_output_tokens,
     )
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"--listen {text}: must be HOST:PORT, e.g. 127.0.0.1:8080")
-    return host.strip("[]") or "0.0.0.0", int(port)
 
 
 def _bad_input(message: str) -> int:

@@ -9,10 +9,12 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-COMMANDS = {
+# Name → module, and what it does.
+Commands = Mapping[str, tuple[str, str]]
+COMMANDS: Commands = {
     "serve": ("fairqueue_cli.serve", "run the proxy in front of a model server"),
     "drain": ("fairqueue_cli.drain", "tell a running proxy to finish what it has and take nothing new"),
     "render": ("fairqueue_cli.render", "print the document that a policy is for the proxy"),
@@ -21,18 +23,20 @@ COMMANDS = {
     "simulate": ("fairqueue_cli.simulate", "see in virtual time what a scheduler or a policy does with a workload"),
     "load": ("fairqueue_cli.load", "put load on a model server and report what each tenant got"),
     "demo": ("fairqueue_cli.demo", "share a real model between a flood and a chat, without and with fairqueue"),
+    "status": ("fairqueue_cli.status", "show what became of policies and their pods on Kubernetes"),
+    "check": ("fairqueue_cli.check", "find what is wrong with fairqueue on Kubernetes, and the command that mends it"),
 }
-
+KUBECTL_COMMANDS = {name: COMMANDS[name] for name in ("status", "check")}
 
 # As a shell has it of who dies of SIGPIPE.
 _OUTPUT_CLOSED = 128 + 13
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "usage: fairqueue COMMAND [OPTION ...]\n\nMakes a shared LLM fair.\n\n" + "\n".join(
-        [*lines, "", "`fairqueue COMMAND --help` says more."]
+def _usage(program: str, commands: Commands) -> str:
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in commands.items()]
+    return f"usage: {program} COMMAND [OPTION ...]\n\nMakes a shared LLM fair.\n\n" + "\n".join(
+        [*lines, "", f"`{program} COMMAND --help` says more."]
     )
 
 
@@ -54,19 +58,28 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code (2: bad input, 130: interrupted, 141: nobody reads the output)."""
+    return _run("fairqueue", COMMANDS, arguments)
+
+
+def kubectl_plugin(arguments: Sequence[str] | None = None) -> int:
+    """The same as `kubectl fairqueue`, with the commands that are about a cluster."""
+    return _run("kubectl fairqueue", KUBECTL_COMMANDS, arguments)
+
+
+def _run(program: str, commands: Commands, arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        print(_usage())
+        print(_usage(program, commands))
         return 0 if given else 2
     name, *rest = given
-    if name not in COMMANDS:
-        print(f"fairqueue: there is no command {name!r}: try one of {', '.join(COMMANDS)}", file=sys.stderr)
+    if name not in commands:
+        print(f"{program}: there is no command {name!r}: try one of {', '.join(commands)}", file=sys.stderr)
         return 2
     if name in ("serve", "render"):
         _prepare_fast_start()
-    module = importlib.import_module(COMMANDS[name][0])
+    module = importlib.import_module(commands[name][0])
     parser = _Parser(
-        prog=f"fairqueue {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"{program} {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from fairqueue_api.address import Address, read_address
 from fairqueue_cli.rendering import Rendering
-from fairqueue_proxy.address import Address
 from fairqueue_proxy.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Serves until told to go. Exit code 2: bad input, in one line on standard error."""
     given = {"--listen": args.listen, "--admin": args.admin, "--local": args.local}
     try:
-        addresses = {f"{option} {text}": _address(text, option) for option, text in given.items()}
+        addresses = {f"{option} {text}": read_address(text, option) for option, text in given.items()}
         *_, local = addresses.values()
         if local.host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(f"--local {args.local}: must be on loopback, e.g. 127.0.0.1:9821")
@@ -115,13 +115,6 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0, e.g. 120")
     return int(text)
-
-
-def _address(text: str, option: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{option} {text}: must be HOST:PORT, e.g. 127.0.0.1:8080")
-    return Address(host.strip("[]") or "0.0.0.0", int(port))
 
 
 def _engine(url: str) -> Address:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fairqueue_api import Document, ParsedDocument, PolicyError, parse_document
-from fairqueue_cli.event_loop import Told, run_on_fast_loop
+from fairqueue_api.address import Address
+from fairqueue_api.told import Told
+from fairqueue_cli.event_loop import run_on_fast_loop, until_told
 from fairqueue_cli.rendering import Rendering
-from fairqueue_proxy.address import Address
 from fairqueue_proxy.document_watch import DocumentWatch
 from fairqueue_proxy.fingerprint import Fingerprint, fingerprint
 from fairqueue_proxy.proxy import CannotListen, Proxy
@@ -147,6 +148,7 @@ async def _serve(
         watch.in_force(source.first, source.seen)
     watching: asyncio.Task[None] | None = None
     signals = Told()
+    signals.listen_to_signals()
     try:
         data, admin, local = await proxy.start(*addresses)
         watching = asyncio.create_task(watch.run())
@@ -160,8 +162,7 @@ async def _serve(
         gc.collect()
         gc.freeze()
         gc.enable()
-        await signals.to_finish()
-        await signals.finish(proxy.finish())
+        await until_told(signals, proxy.finish)
     finally:
         if watching is not None:
             watching.cancel()

@@ -1,4 +1,4 @@
-"""The way to the API server: the only module that knows the client library.
+"""The way to the API server: with `kubeconfig`, all that knows the client library.
 
 The library (`kubernetes.aio`) finds the server, its certificate and our token, and renews the token; requests are
 sent through its generic call rather than through its generated methods, which check every argument's type against a
@@ -7,7 +7,6 @@ list and build objects that nobody needs here. What is asked for is said by thos
 Errors are `ClusterError`s, whose text never has anything of a Secret.
 """
 
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -17,10 +16,11 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import OpenApiException
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException
 
 from .api_answers import decoded, one_line, refusal
 from .cluster_model import ClusterError, Resource, ResourceEvent, ResourceList, Unreachable
+from .kubeconfig import load
 from .resource_json import mapping, version_of
 from .watch_lines import LineReader, read_event
 
@@ -38,19 +38,8 @@ Answered = Callable[[str, int], None]
 
 
 async def connect(user_agent: str) -> "Transport":
-    """To the cluster that KUBECONFIG names, else to the one that this pod runs in. Raises `ClusterError` without
-    either."""
-    configuration = Configuration()
-    try:
-        if path := os.environ.get("KUBECONFIG"):
-            await load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
-        else:
-            load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        # The library looks into a file before it looks whether that is one for it.
-        where = "KUBECONFIG" if os.environ.get("KUBECONFIG") else "this pod's service account"
-        raise ClusterError(f"no cluster: {where} cannot be used: {one_line(str(error))}") from None
-    return Transport(configuration, user_agent)
+    """To the cluster that the environment means: see `kubeconfig.load`. Raises `ClusterError` if there is none."""
+    return Transport((await load()).configuration, user_agent)
 
 
 class Transport:

@@ -143,6 +143,8 @@ class Operator:
     async def _reconcile(self, reconciler: Reconciler) -> None:
         while True:
             key = await self._queue.get()
+            if not self._lease.is_held:
+                raise Lost("the lease was not renewed in time")
             try:
                 with self._metrics.seconds.time():
                     await reconciler.reconcile(key)

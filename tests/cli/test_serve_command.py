@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from fairqueue_cli.serve import _address, _engine
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
+from fairqueue_cli.serve import _engine
 from fairqueue_sim import running_engine
 from proxy.raw_client import RawClient, ask, request
 from proxy_stack import Stack, key_of, serving_proxy, write_policy
@@ -308,8 +308,6 @@ def test_help_needs_no_engine_and_names_every_option() -> None:
         assert option in done.stdout
 
 
-def test_addresses_are_read_as_they_are_written() -> None:
-    assert _address("[::1]:9821", "--local") == Address("::1", 9821)
-    assert _address(":8080", "--listen") == Address("0.0.0.0", 8080)
+def test_an_engines_address_is_read_as_it_is_written() -> None:
     assert _engine("http://[::1]:8000/") == Address("::1", 8000)
     assert _engine("http://engine") == Address("engine", 80)

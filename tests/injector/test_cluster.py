@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.config import incluster_config
 
+from fairqueue_operator import kubeconfig
 from fairqueue_operator.cluster import Transport, connect
 from fairqueue_operator.cluster_model import (
     ClusterError,
@@ -344,11 +345,11 @@ async def test_without_a_cluster_the_error_says_where_was_looked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
-    with pytest.raises(ClusterError, match="KUBECONFIG cannot be used"):
+    with pytest.raises(ClusterError, match="nowhere is not there: set KUBECONFIG"):
         await connect("x")
     monkeypatch.delenv("KUBECONFIG")
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(ClusterError, match="this pod's service account cannot be used"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ClusterError, match="config is not there: set KUBECONFIG"):
         await connect("x")
 
 
@@ -356,8 +357,11 @@ async def test_in_a_pod_the_service_account_says_where_the_cluster_is_and_who_we
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("from-the-kubelet")
+    (tmp_path / "namespace").write_text("fairqueue-system")
     (tmp_path / "ca.crt").write_bytes(AUTHORITY.certificate_pem)
     monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(kubeconfig, "_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))

@@ -48,6 +48,12 @@ class StoringApiServer(ApiServer):
         item = self.objects.pop(_secret(name, namespace))
         self._tell("DELETED", item)
 
+    def bookmark(self, namespace: str = "team") -> None:
+        """Tells those who watch of the present version."""
+        version = self._next()
+        self._history[namespace].append((int(version), "BOOKMARK", {"metadata": {"resourceVersion": version}}))
+        self._happened.set()
+
     def forget(self) -> None:
         """Watches that would begin at a version before now are refused."""
         self.forgotten = self._version

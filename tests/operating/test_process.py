@@ -193,7 +193,7 @@ async def test_without_a_cluster_it_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("nothing")
     code, error = await (await Process(tmp_path / "kubeconfig", "operator-0").start()).ended()
     assert code == 2
-    assert error.startswith("fairqueue operator: no cluster: KUBECONFIG cannot be used")
+    assert error.startswith(f"fairqueue operator: no cluster: {tmp_path}/kubeconfig cannot be used")
     assert error.count("\n") == 1
 
 

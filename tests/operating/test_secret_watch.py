@@ -213,6 +213,16 @@ async def test_when_the_server_has_forgotten_everything_is_listed_again(
     assert server.read == ["keys", "stays", "new"], "what is known as it is, is not read again"
 
 
+async def test_bookmarks_keep_the_version_young(server: StoringApiServer, open_watch: Watched) -> None:
+    server.bookmark()
+    server.forget()
+    await open_watch.broken_off(server)
+    server.put_secret("keys", KEYS, chat=b"two")
+    open_watch.held.set()
+    await open_watch.shows(keys={"chat": b"two"})
+    assert server.requests_for(LIST) == 3, "one list, two watches"
+
+
 async def test_a_server_that_ends_each_watch_at_once_is_not_asked_without_a_pause(
     server: StoringApiServer, watched: Watched
 ) -> None:

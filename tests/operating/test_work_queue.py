@@ -38,7 +38,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.waiting: list[str] = []
         self.in_work: list[str] = []
         self.again: set[str] = set()
-        self.later: dict[str, float] = {}
+        # When, and the number of that wish: of those due at the same time, who asked first comes first.
+        self.later: dict[str, tuple[float, int]] = {}
+        self.wishes = 0
 
     def teardown(self) -> None:
         self.loop.close()
@@ -60,7 +62,9 @@ class QueueMachine(RuleBasedStateMachine):
         if seconds == 0:
             self._expect(key)
         else:
-            self.later[key] = min(self.later.get(key, float("inf")), self.now + seconds)
+            self.wishes += 1
+            wish = self.now + seconds, self.wishes
+            self.later[key] = min(self.later.get(key, wish), wish)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
     def pass_time(self, seconds: float) -> None:
@@ -68,7 +72,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def get(self) -> None:
-        due = {key: at for key, at in self.later.items() if at <= self.now}
+        due = {key: wish for key, wish in self.later.items() if wish[0] <= self.now}
         before = list(self.waiting)
         for key in due:
             del self.later[key]
@@ -78,10 +82,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert key is None
             return
         # Those that were waiting come in their order; of those just due, the earliest first.
-        new = sorted((it for it in self.waiting if it not in before), key=lambda it: due[it])
-        self.waiting = before + new
-        earliest = self.waiting if before else [it for it in new if due[it] == due[new[0]]]
-        assert key == self.waiting[0] if before else key in earliest
+        self.waiting = before + sorted((it for it in self.waiting if it not in before), key=lambda it: due[it])
+        assert key == self.waiting[0]
         assert key is not None
         self.waiting.remove(key)
         self.in_work.append(key)
