@@ -119,8 +119,7 @@ class Reconciler:
         followed = {pod.uid: Followed(pod.uid, pod.address, pod.proxy_restarts) for pod in bound}
         self._acknowledgements.follow(key, followed, revision)
         said = self._acknowledgements.of(key)
-        # Those that were not asked yet may be current.
-        self._schedule.want(key, revision, [pod for pod in bound if pod.uid in said], said, self._monotonic())
+        self._schedule.want(key, revision, bound, said, self._monotonic())
         self._nudger.changed()
         return said
 

@@ -266,6 +266,107 @@ def test_an_api_server_that_is_down_costs_nothing_but_time() -> None:
     operated(story)
 
 
+def test_a_right_to_read_and_not_to_write_is_a_missing_right_too() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.read_only.add("team")
+        world.apply_policy(policy())
+        await soon()
+        assert world.status(KEY)["Accepted"] == "False SecretAccessDenied"
+        world.read_only.clear()
+        await soon(40)
+        assert world.status(KEY)["Accepted"] == "True Accepted"
+
+    operated(story)
+
+
+def test_what_could_not_be_written_is_tried_again() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.writing_fails = True
+        world.apply_policy(policy())
+        await soon()
+        assert world.status(KEY)["Programmed"] == "False Pending"
+        world.writing_fails = False
+        await soon(10)
+        assert world.document(KEY)
+
+    operated(story)
+
+
+def test_a_nudge_that_came_too_early_is_followed_by_others_and_each_by_a_question() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.apply_pod(pod())
+        world.apply_policy(policy())
+        await soon()
+        world.early_nudges = 4
+        world.apply_policy(policy(mode="Observe"))
+        # 0, 1, 3, 7 s after the write, and then the one that is seen.
+        await soon(14)
+        assert world.status(KEY)["Ready"] == "False Pending"
+        await soon(3)
+        assert world.status(KEY)["Ready"] == "True Ready"
+
+    operated(story)
+
+
+def test_a_policy_that_is_made_again_takes_over_what_the_old_one_has_left() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.collects_garbage = False
+        world.apply_policy(policy())
+        await soon()
+        world.delete_policy(KEY)
+        await soon()
+        world.apply_policy(policy(uid="another"))
+        await soon()
+        assert world.secrets["team"]["shared-fairqueue"].owners == ("another",)
+
+    operated(story)
+
+
+def test_who_has_lost_its_policy_is_neither_asked_nor_nudged_nor_told_of_again() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.early_nudges = 1000
+        world.apply_pod(pod())
+        world.apply_policy(policy())
+        await soon()
+        world.delete_policy(KEY)
+        await soon(1)
+        asked, written = len(world.asked), len(world.writes)
+        await soon(3600)
+        world.apply_pod(pod(restarts=1))
+        await soon(3600)
+        assert (len(world.asked), len(world.writes)) == (asked, written)
+        assert [it["reason"] for it in world.events].count("PolicyDeleted") == 1
+
+    operated(story)
+
+
+def test_a_proxy_that_has_not_started_is_not_asked() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.apply_pod(pod(started=False))
+        world.apply_policy(policy())
+        await soon(30)
+        assert world.asked == []
+        assert world.status(KEY)["Programmed"] == "False Pending"
+        world.apply_pod(pod())
+        await soon()
+        assert world.status(KEY)["Ready"] == "True Ready"
+
+    operated(story)
+
+
+def test_one_change_is_one_document_and_a_status_for_each_thing_that_became_true() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.apply_pod(pod())
+        world.apply_policy(policy())
+        await soon(30)
+        count = len(world.writes)
+        world.apply_policy(policy(mode="Observe"))
+        await soon(30)
+        assert [what for what, _ in world.writes[count:]] == ["document", "status", "nudge", "status"]
+
+    operated(story)
+
+
 def test_pods_without_the_label_are_counted_and_said() -> None:
     async def story(world: World, _operator: OperatorInMemory) -> None:
         world.unlabelled = 3
@@ -275,6 +376,9 @@ def test_pods_without_the_label_are_counted_and_said() -> None:
         world.unlabelled = 1
         await soon(70)
         assert world.policies[KEY]["status"]["pods"] == {"matched": 1, "unlabelled": 1, "injected": 0, "current": 0}
+        world.apply_policy(policy(labels={"app": "another"}))
+        await soon()
+        assert world.policies[KEY]["status"]["pods"]["unlabelled"] == 0
 
     operated(story)
 

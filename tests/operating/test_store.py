@@ -129,3 +129,10 @@ def test_a_pod_that_ends_is_gone() -> None:
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert store.put_pod(ending) == {PolicyKey("team", "shared")}
     assert store.pods_of(PolicyKey("team", "shared")) == ()
+
+
+def test_a_pod_of_which_nothing_that_matters_has_changed_concerns_nobody() -> None:
+    store = Store()
+    store.put_policy(policy())
+    assert store.put_pod(pod()) == {PolicyKey("team", "shared")}
+    assert store.put_pod(pod()) == set()

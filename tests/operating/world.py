@@ -41,7 +41,7 @@ from fairqueue_operator.work_queue import WorkQueue
 from operating.resources import Json
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-KUBELET_SECONDS, KUBELET_SYNC_SECONDS = 0.4, 60.0
+EVENT_SECONDS, KUBELET_SECONDS, KUBELET_SYNC_SECONDS = 0.05, 0.4, 60.0
 
 
 def _clock() -> float:
@@ -71,7 +71,14 @@ class World:
     # What each pod's proxy runs on, by address; those that do not answer.
     running: dict[str, tuple[str, str]] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
     unlabelled: int = 0
+    # Where Secrets may be read and not written; whether writing fails; whether what a deleted policy owns stays; how
+    # many nudges come too early for the kubelet to see the Secret's change.
+    read_only: set[str] = field(default_factory=set)
+    writing_fails: bool = False
+    collects_garbage: bool = True
+    early_nudges: int = 0
     _version: int = 100
     _watches: dict[str, list[asyncio.Queue[ResourceEvent]]] = field(default_factory=dict)
     _listeners: list[Any] = field(default_factory=list)
@@ -95,8 +102,8 @@ class World:
 
     def delete_policy(self, key: PolicyKey) -> None:
         item = self.policies.pop(key)
-        # The garbage collector is quick here.
-        self.delete_secret(key.namespace, f"{key.name}-fairqueue")
+        if self.collects_garbage:
+            self.delete_secret(key.namespace, f"{key.name}-fairqueue")
         self._tell("policy", "DELETED", item)
 
     def apply_pod(self, item: Json) -> None:
@@ -137,6 +144,10 @@ class World:
 
     async def apply_document(self, namespace: str, policy: str, policy_uid: str, text: str) -> StoredDocument:
         self._check(namespace)
+        if namespace in self.read_only:
+            raise Forbidden(f"403 patch secrets of {namespace}")
+        if self.writing_fails:
+            raise Unreachable("500 etcd is slow today")
         version = self._next_version()
         secret = _Secret({"document.json": text.encode()}, {}, version, (policy_uid,))
         self._put_secret(namespace, f"{policy}-fairqueue", secret)
@@ -160,10 +171,15 @@ class World:
         item["metadata"]["annotations"]["fairqueue.dev/config-nudge"] = value
         self.writes.append(("nudge", pod))
         self._tell("pod", "MODIFIED", item)
-        self._sync(pod, KUBELET_SECONDS)
+        if self.early_nudges > 0:
+            self.early_nudges -= 1
+        else:
+            self._sync(pod, KUBELET_SECONDS)
 
     async def count_unlabelled_pods(self, namespace: str, selector: Selector) -> int:
         self._check()
+        # Slower than a proxy's answer.
+        await asyncio.sleep(0.5)
         return self.unlabelled if matches(selector, {"app": "engine"}) else 0
 
     async def create_event(self, namespace: str, event: Json) -> None:
@@ -200,6 +216,7 @@ class World:
 
     async def ask(self, address: str) -> Acknowledgement:
         """What a pod's proxy says."""
+        self.asked.append(address)
         await asyncio.sleep(0.01)
         if address in self.silent:
             return Acknowledgement("", "", f"no answer at {address}")
@@ -273,7 +290,12 @@ class World:
     def _tell(self, what: str, kind: str, item: Json) -> None:
         item = json.loads(json.dumps(item))
         for listener in list(self._listeners):
-            listener(what, kind, item)
+            # Watches are behind what they watch.
+            asyncio.get_running_loop().call_later(EVENT_SECONDS, self._hear, listener, what, kind, item)
+
+    def _hear(self, listener: Any, *event: Any) -> None:
+        if listener in self._listeners:
+            listener(*event)
 
 
 class OperatorInMemory:
