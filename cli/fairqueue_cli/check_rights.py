@@ -60,7 +60,7 @@ def _each(account: str, verbs: str, resource: str, group: str = "", namespace: s
 
 CLUSTER_RIGHTS: Final[Mapping[str, tuple[Right, ...]]] = {
     OPERATOR: (
-        *_each(OPERATOR, "get list watch", "fairnesspolicies", "fairqueue.dev"),
+        *_each(OPERATOR, "list watch", "fairnesspolicies", "fairqueue.dev"),
         *_each(OPERATOR, "patch", "fairnesspolicies/status", "fairqueue.dev"),
         *_each(OPERATOR, "list patch watch", "pods"),
         *_each(OPERATOR, "create", "events", "events.k8s.io"),

@@ -100,7 +100,7 @@ def _default_options() -> operator_options.OperatorOptions:
 
 def test_the_operator_has_these_rights_in_the_cluster_and_no_others() -> None:
     assert _rights(one("ClusterRole", OPERATOR, BASE)) == {
-        ("fairqueue.dev", "fairnesspolicies", "get list watch"),
+        ("fairqueue.dev", "fairnesspolicies", "list watch"),
         ("fairqueue.dev", "fairnesspolicies/status", "patch"),
         ("", "pods", "list patch watch"),
         ("events.k8s.io", "events", "create"),
