@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,8 +170,10 @@ def test_a_stored_document_that_somebody_deletes_or_changes_is_put_back() -> Non
     operated(story)
 
 
-def test_an_operator_that_starts_again_doubts_nothing() -> None:
+@pytest.mark.parametrize("count_seconds", [0.0, 0.5])
+def test_an_operator_that_starts_again_doubts_nothing(count_seconds: float) -> None:
     async def story(world: World, operator: OperatorInMemory) -> None:
+        world.count_seconds = count_seconds
         world.apply_secret("team", "keys", {"alice": "the-key"}, API_KEYS)
         for number in range(20):
             world.apply_pod(pod(f"engine-{number}", address=f"10.0.0.{number}"))

@@ -79,6 +79,8 @@ class World:
     writing_fails: bool = False
     collects_garbage: bool = True
     early_nudges: int = 0
+    # Slower than a proxy's answer.
+    count_seconds: float = 0.5
     _version: int = 100
     _watches: dict[str, list[asyncio.Queue[ResourceEvent]]] = field(default_factory=dict)
     _listeners: list[Any] = field(default_factory=list)
@@ -178,8 +180,7 @@ class World:
 
     async def count_unlabelled_pods(self, namespace: str, selector: Selector) -> int:
         self._check()
-        # Slower than a proxy's answer.
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(self.count_seconds)
         return self.unlabelled if matches(selector, {"app": "engine"}) else 0
 
     async def create_event(self, namespace: str, event: Json) -> None:
