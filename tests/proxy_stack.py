@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from fairqueue_api import Document, SecretDirectory, load_policy, render
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
 from fairqueue_proxy.proxy import Proxy
 from fairqueue_proxy.recording import Recording
 

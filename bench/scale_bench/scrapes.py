@@ -19,8 +19,8 @@ from aiohttp import web
 from msgspec import structs
 
 from fairqueue_api import Document
+from fairqueue_api.address import Address
 from fairqueue_api.document import AnonymousSettings, LimitSettings
-from fairqueue_proxy.address import Address
 from fairqueue_proxy.admin import Admin
 from fairqueue_proxy.exposition import Exposition
 from fairqueue_proxy.outcome import Outcome

@@ -1,8 +1,9 @@
 """The `FairnessPolicy` resource and the document that a proxy runs on: what every part of fairqueue shares.
 
 The order of use: `load_policy` → `render` (with the client keys) → `Document.to_json` → `parse_document`.
-Nothing here knows of schedulers, engines or Kubernetes; nothing is asynchronous or holds state. What reads policies
-needs pydantic and PyYAML, and is imported when first asked for; a proxy that is given a document needs neither.
+Nothing here knows of schedulers, engines or Kubernetes; nothing holds state or is asynchronous, but for the word that a
+process is told to end (`told`). What reads policies needs pydantic and PyYAML, and is imported when first asked for; a
+proxy that is given a document needs neither.
 """
 
 from importlib import import_module

@@ -59,7 +59,7 @@ class Backlog:
         self.held_bytes = 0
         self._tenant_bytes: defaultdict[Tenant, int] = defaultdict(int)
         # Nodes come and go: only those are kept at which something waits.
-        self._loads: dict[Node, _Load] = {}
+        self._loads: defaultdict[Node, _Load] = defaultdict(_Load)
         # By the node at which they count, in order of arrival.
         self._waiting: dict[Node, OrderedDict[Job, None]] = {}
 
@@ -89,15 +89,22 @@ class Backlog:
         job.held_bytes += size_bytes
         if size_bytes:
             for node in place.path:
-                self._loads.setdefault(node, _Load()).waiting_bytes += size_bytes
+                self._loads[node].waiting_bytes += size_bytes
         self.held_bytes += size_bytes
         self._tenant_bytes[job.tenant] += size_bytes
 
     def queue(self, job: Job, now: float) -> None:
         """The job's request is queued from now on, at its leaf."""
-        self._exit(job)
-        job.queued_at = now
-        self._enter(job, job.scheduled.leaf)
+        leaf = job.scheduled.leaf
+        if job.place is leaf:
+            self._waiting[leaf].move_to_end(job)
+            job.queued_at = now
+            for node in leaf.path:
+                self._loads[node].requests += 1
+        else:
+            self._exit(job)
+            job.queued_at = now
+            self._enter(job, leaf)
         self.queued += 1
 
     def move(self, job: Job) -> None:
@@ -171,7 +178,7 @@ class Backlog:
         if oldest:
             waiting.move_to_end(job, last=False)
         for node in place.path:
-            self._loads.setdefault(node, _Load()).add(job)
+            self._loads[node].add(job)
 
     def _exit(self, job: Job) -> None:
         place = job.place

@@ -137,8 +137,9 @@ class Capacity:
 
     def report(self, report: EngineReport) -> None:
         """Takes in what the engine says of itself; what the policy sets stands."""
-        self._report = report
-        self._set_limits()
+        if report != self._report:
+            self._report = report
+            self._set_limits()
 
     def engine_is_started_with(self, batch_limit: int | None) -> None:
         """What its command line says of how many requests run at once: it holds where the engine reports nothing."""
@@ -181,15 +182,19 @@ class Capacity:
         """Whether the engine can take this request now."""
         if self.paused or (self._learns and not (self.intake.takes(request) or self._idle)):
             return False
-        need = self._needs(request)
-        return self.requests.fits(need.requests) and self.tokens.fits(need.tokens) and self.prefill.fits(need.prefill)
+        return (
+            self.requests.fits(request.sequences)
+            and self.tokens.fits(self._tokens(request))
+            and self.prefill.fits(request.prompt_tokens)
+        )
 
     def take(self, request: Request) -> None:
         """The request starts."""
         if not self._taken:
             self.intake.begin_anew()
             self._set_limits()
-        taken = self._taken[request] = self._needs(request)
+        taken = _Taken(request.sequences, self._tokens(request), request.prompt_tokens)
+        self._taken[request] = taken
         self.requests.used += taken.requests
         self.tokens.used += taken.tokens
         self.prefill.used += taken.prefill
@@ -197,7 +202,9 @@ class Capacity:
 
     def grown(self, request: Request) -> None:
         """The request's output is longer than before."""
-        self.intake.made_token(request)
+        intake = self.intake
+        if request is intake.pacemaker:
+            intake.paced()
         taken = self._taken[request]
         if (need := self._tokens(request)) > taken.tokens:
             self.tokens.used += need - taken.tokens
@@ -237,9 +244,6 @@ class Capacity:
     def _idle(self) -> bool:
         """Nothing has started, and little is sent."""
         return self.requests.used == self.intake.unstarted < IDLE_LIMIT
-
-    def _needs(self, request: Request) -> _Taken:
-        return _Taken(request.sequences, self._tokens(request), request.prompt_tokens)
 
     def _tokens(self, request: Request) -> int:
         # A limit of the policy's is on what will be there, what is learned is of what has been.

@@ -5,7 +5,7 @@ goes on in `metered`, everything else is passed on or refused here.
 """
 
 import asyncio
-from functools import cache
+from functools import lru_cache
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -56,12 +56,13 @@ class DataPort:
         line = f"{request.method} {path}"
         try:
             try:
-                client = _admit(in_force, request, route)
+                peer = _peer(request)
+                client = _admit(in_force, request, route, peer)
             except Refused as refused:
                 if in_force is None or not in_force.observes:
                     raise
                 return await self._pass_unread(in_force, request, identifier, line, refused)
-            forward = _forward(runtime, request, path, identifier)
+            forward = _forward(runtime, request, path, identifier, peer)
             if client is None or in_force is None:
                 if in_force is not None and in_force.observes and request.body_exists:
                     return await pass_unread(runtime, in_force, request, identifier)
@@ -116,7 +117,7 @@ class DataPort:
         return refusal(runtime, refused, api=None, request_id=identifier, tenant=None)
 
 
-def _admit(in_force: InForce | None, request: web.BaseRequest, route: Route) -> Client | None:
+def _admit(in_force: InForce | None, request: web.BaseRequest, route: Route, peer: str | None) -> Client | None:
     """Who sends the request; None on free routes.
 
     Raises:
@@ -128,29 +129,31 @@ def _admit(in_force: InForce | None, request: web.BaseRequest, route: Route) -> 
         return None
     if in_force is None:
         raise Refused(Outcome.UNCONFIGURED, "this replica has no policy yet: try again later")
-    return in_force.identity.identify(request.raw_headers, _peer(request))
+    return in_force.identity.identify(request.raw_headers, peer)
 
 
-def _forward(runtime: Runtime, request: web.BaseRequest, path: str | None, identifier: str) -> Forward:
+def _forward(
+    runtime: Runtime, request: web.BaseRequest, path: str | None, identifier: str, peer: str | None
+) -> Forward:
     """How an admitted request goes to the engine: by the very path that its route was found by, without credentials and
     what would steer the engine; or under a policy that only observes as it came."""
     in_force = runtime.in_force
     if path is None or runtime.observes:
         return forward_as_it_came(request, identifier)
     query = request.raw_path.partition("?")[2]
-    credentials = in_force.identity.withheld(_peer(request)) if in_force is not None else _USUAL_CREDENTIALS
+    credentials = in_force.identity.withheld(peer) if in_force is not None else _USUAL_CREDENTIALS
     return Forward(
         encode(path) + (f"?{query}" if query else ""),
-        _encoded(runtime.engine.stripped_headers) | credentials,
+        _withheld(runtime.engine.stripped_headers, credentials),
         runtime.engine_key,
         identifier,
     )
 
 
-@cache
-def _encoded(names: frozenset[str]) -> frozenset[bytes]:
-    """Header names as requests carry them; one set for each kind of engine."""
-    return frozenset(name.encode() for name in names)
+@lru_cache(16)
+def _withheld(steering: frozenset[str], credentials: frozenset[bytes]) -> frozenset[bytes]:
+    """Header names as requests carry them; one set for each kind of engine and policy."""
+    return credentials | {name.encode() for name in steering}
 
 
 def _peer(request: web.BaseRequest) -> str | None:

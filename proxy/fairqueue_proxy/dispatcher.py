@@ -165,36 +165,43 @@ class Dispatcher:
         self.scheduler.confirm(job.scheduled)
 
     def first_token(self, job: Job, *, whole: bool = False) -> None:
-        """The job's prefill is over; of a reply that is only seen as a `whole`, long since."""
+        """The job's prefill is over; of a reply that is only seen as a `whole`, long since, and `settle` follows."""
         self.capacity.answered(job.scheduled, somebody_waits=self._somebody_waits, whole=whole)
-        self.pump()
+        if not whole:
+            self.pump()
 
     def charge(self, job: Job, usage: Usage) -> None:
         """Charges what the meter has counted so far."""
-        request = job.scheduled
+        request = job.request
+        assert request is not None
         if usage.prompt_tokens is not None and not request.cached_known:
             self._charge_prompt(job, usage.prompt_tokens, usage.cached_tokens)
         if usage.output_tokens != request.output_tokens:
             self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
             self.capacity.grown(request)
-            self._count_output(job, request.output_exact_tokens)
+            exact = request.output_exact_tokens
+            job.tenant.output_tokens += exact - job.counted_output
+            job.counted_output = exact
 
     def settle(self, job: Job, usage: Usage, *, complete: bool) -> None:
         """The job has left the engine, by whatever end: charge, free the slot, let in the next."""
         request = job.scheduled
-        if usage.prompt_tokens is not None:
-            self.scheduler.prompt(request, usage.prompt_tokens, usage.cached_tokens)
-            if job.call is not None and job.call.prompt_tokens is None:
-                call = job.call
-                tokens, parts = usage.prompt_tokens, call.media_parts
-                self.sizes.learn(call.api, call.prompt_bytes, tokens, parts, model=call.model)
-        self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
+        if usage.prompt_tokens is not None and job.call is not None and job.call.prompt_tokens is None:
+            call = job.call
+            tokens, parts = usage.prompt_tokens, call.media_parts
+            self.sizes.learn(call.api, call.prompt_bytes, tokens, parts, model=call.model)
         if usage.final:
             drift = usage.output_tokens - usage.counted_tokens
             self.drift_tokens["under" if drift > 0 else "over"] += abs(drift)
         self.malformed_events += usage.malformed_events
+        self.scheduler.finish(
+            request,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            complete=complete,
+        )
         self.capacity.give(request)
-        self.scheduler.finish(request, complete=complete)
         self._count_prompt(job)
         self._count_output(job, request.output_exact_tokens)
         self._pace.tick()

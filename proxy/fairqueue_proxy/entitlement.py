@@ -37,7 +37,7 @@ class Entitlement:
         parent = node.parent
         if parent is None:
             return
-        share = self._shares.setdefault(node, _Share())
+        share = self._share(node)
         level = self._advance(parent)
         siblings = self._shares[parent]
         if node.active:
@@ -75,6 +75,12 @@ class Entitlement:
             return 0.0
         return share.active_seconds + (self._clock() - share.since if share.since is not None else 0.0)
 
+    def _share(self, node: Node) -> _Share:
+        share = self._shares.get(node)
+        if share is None:
+            share = self._shares[node] = _Share()
+        return share
+
     def _entitled(self, node: Node) -> float:
         share = self._shares.get(node)
         if share is None or node.parent is None:
@@ -85,7 +91,7 @@ class Entitlement:
 
     def _advance(self, parent: Node) -> float:
         """Brings the level of the parent's children up to now."""
-        share = self._shares.setdefault(parent, _Share())
+        share = self._share(parent)
         total = self.entitled(parent)
         if share.active_weight:
             share.level += (total - share.level_at) / share.active_weight

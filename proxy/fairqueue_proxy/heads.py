@@ -17,13 +17,14 @@ _HOP_BY_HOP = frozenset(
 )
 # Set anew for the engine, or settled between us and the client (100-continue, no compression to look through).
 _OURS = frozenset(b"host content-length expect accept-encoding x-request-id".split())
-_NOT_FOR_CLIENTS = frozenset(name.decode() for name in _HOP_BY_HOP | {b"content-length", b"x-request-id"})
+_NOT_FOR_CLIENTS = _HOP_BY_HOP | {b"content-length", b"x-request-id"}
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}\Z")
 
 
 def values(headers: RawHeaders, name: bytes) -> list[bytes]:
     """All values of a header; `name` in lower case."""
-    return [value for key, value in headers if key.lower() == name]
+    size = len(name)
+    return [value for key, value in headers if len(key) == size and key.lower() == name]
 
 
 def request_id(headers: RawHeaders, random_source: random.Random) -> str:
@@ -67,13 +68,13 @@ def _not_for_engines(withheld: frozenset[bytes], has_own_key: bool) -> frozenset
     return _HOP_BY_HOP | _OURS | withheld | ({b"authorization"} if has_own_key else set())
 
 
-def client_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def client_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The engine's headers as the client gets them: without what is between us and the engine."""
     kept, listed = [], []
     for name, value in headers:
         lower = name.lower()
-        if lower == "connection":
-            listed += [each.strip() for each in value.lower().split(",")]
+        if lower == b"connection":
+            listed += [each.strip() for each in value.lower().split(b",")]
         if lower not in _NOT_FOR_CLIENTS:
             kept.append((name, value))
     return [pair for pair in kept if pair[0].lower() not in listed] if listed else kept

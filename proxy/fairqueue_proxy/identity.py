@@ -7,6 +7,7 @@ client, and every identity header of an untrusted peer, is kept from the engine.
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 from fairqueue_api import Document, digest
 from fairqueue_api.document import SourceSettings
@@ -21,8 +22,7 @@ NOBODY = "(nobody)"
 their source before them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """The tenant's name, and who below it as far as the credential told."""
 
     tenant: str

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from fairqueue_proxy.scheduler import Request
 from fairqueue_proxy.standing import Standing
@@ -54,8 +55,7 @@ COUNT_LAG_SECONDS = 0.5
 """Engines bring their counts up to date once in a while, and read a request before they count it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """Requests, each sequence of which counts, and their tokens in the engine's KV cache."""
 
     requests: int
@@ -90,7 +90,7 @@ class _Step:
 
 class Intake:
     """`limit` is on streams whose first token has not come, `plain_limit` on all that is not known to have started;
-    `level` is None until the engine was seen full."""
+    `level` is None until the engine was seen full. Of the `pacemaker` each further token is to be told."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -118,7 +118,7 @@ class Intake:
         self._output_tokens = 0.0
         self._counted_at, self._plain_since_count = float("-inf"), 0
         # A stream whose tokens tell when steps end, and the ends of the last three.
-        self._pacemaker: Request | None = None
+        self.pacemaker: Request | None = None
         self._paced_at = 0.0
         self._step_seconds: deque[float] = deque(maxlen=STEPS_TIMED)
         self._ends: deque[float] = deque([float("-inf")] * STEPS_TO_STAND, maxlen=STEPS_TO_STAND)
@@ -151,8 +151,8 @@ class Intake:
 
     def gone(self, request: Request) -> None:
         """The request has started, or is not in the engine any more."""
-        if request is self._pacemaker:
-            self._pacemaker = None
+        if request is self.pacemaker:
+            self.pacemaker = None
         if (found := self._unstarted.pop(request, None)) is not None:
             self._count(request, -request.sequences, -found[1].tokens)
 
@@ -185,10 +185,10 @@ class Intake:
         step.left = self._standing()
         step.had_room = self._has_room(running)
         self._more(step)
-        if self._pacemaker is None or now - self._paced_at > PACE_IS_LOST_SECONDS:
-            if self._pacemaker is not None:
+        if self.pacemaker is None or now - self._paced_at > PACE_IS_LOST_SECONDS:
+            if self.pacemaker is not None:
                 self._step_seconds.clear()
-            self._pacemaker, self._paced_at = request, now
+            self.pacemaker, self._paced_at = request, now
 
     def _overtake(self, request: Request, sent_at: float) -> None:
         """Engines start in order: what was sent before has started, too. A stream may only be about to show it."""
@@ -199,13 +199,8 @@ class Intake:
             if not it.streamed or (at < self._ends[0] and sent_at - at > 2 * self._apart_seconds):
                 self.gone(it)
 
-    def made_token(self, request: Request) -> None:
-        """One more token of a stream that has answered has come."""
-        if request is self._pacemaker:
-            self.paced()
-
     def paced(self) -> None:
-        """A stream that runs has got one more token."""
+        """The pacemaker has got one more token."""
         now = self._clock()
         seconds = now - self._paced_at
         if seconds < SHORTEST_STEP_SECONDS:

@@ -9,14 +9,16 @@ import asyncio
 import msgspec
 from aiohttp import web
 
+from fairqueue_proxy.client_reply import Written, reply_to, written
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.engines import Api, BadBody, Call, Route, error_event
 from fairqueue_proxy.heads import client_headers, engine_head
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.outcome import Outcome, Refused
+from fairqueue_proxy.outflow import Outflow
 from fairqueue_proxy.passing import Forward
 from fairqueue_proxy.receiving import receive_body
-from fairqueue_proxy.refusals import dress, own_headers, refusal
+from fairqueue_proxy.refusals import names_of, own_headers, refusal
 from fairqueue_proxy.relay import Relay, Verdict
 from fairqueue_proxy.request_log import log_request
 from fairqueue_proxy.runtime import InForce, Runtime
@@ -24,7 +26,9 @@ from fairqueue_proxy.scheduler import Request, State
 from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.sizing import longest_output
 from fairqueue_proxy.upstream import EngineUnreachable
-from fairqueue_proxy.waiting import Waiting
+from fairqueue_proxy.waiting import HEADERS, Waiting
+
+EARLY_STATUS = 200
 
 
 class MeteredRequest:
@@ -91,7 +95,7 @@ class MeteredRequest:
         else:
             self._submit(call)
         hold = self._in_force.document.queue.hold_headers_seconds if call.stream and not job.observed else None
-        async with Waiting(self._request, hold, self._dress_early) as self._waiting:
+        with Waiting(hold, self._begin_early) as self._waiting:
             relay: Relay | None = None
             while relay is None:
                 if runtime.shadow.on:
@@ -125,7 +129,8 @@ class MeteredRequest:
             call = self._in_force.engine.parse(self._route, body)
         except BadBody as error:
             raise Refused(Outcome.BAD_REQUEST, str(error)) from None
-        self._route = Route(self._route.access, call.api)
+        if call.api is not self._route.api:
+            self._route = Route(self._route.access, call.api)
         return call
 
     def _size(self, call: Call) -> None:
@@ -176,9 +181,7 @@ class MeteredRequest:
     async def _try_engine(self, call: Call) -> Relay | None:
         """Sends the job to the engine. None: the engine did not take it, it is queued again."""
         runtime, job = self._runtime, self._job
-        relay = Relay(
-            job, call, self._in_force.engine, self._desk, runtime.outflows, runtime.stream_pace, runtime.clock
-        )
+        relay = Relay(job, call, self._in_force.engine, self._desk, runtime.stream_pace, runtime.clock)
         head = engine_head(
             self._request.method,
             self._forward.target,
@@ -233,37 +236,19 @@ class MeteredRequest:
             return job.request_id
         return f"{job.request_id}-{self._runtime.random.getrandbits(48):012x}"
 
-    async def _reply(self, relay: Relay) -> web.StreamResponse:
+    async def _reply(self, relay: Relay) -> Written:
         """The engine's reply, on its way to the client until its last byte."""
-        job, request = self._job, self._request
-        early = self._waiting
-        if early is not None and early.response is not None:
-            return await self._reply_late(relay, early)
-        job.status = relay.status
-        response = web.StreamResponse(status=relay.status)
-        dress(self._runtime, response, [*client_headers(relay.headers), *own_headers(job)])
-        if relay.whole_bytes is not None:
-            response.content_length = relay.whole_bytes
-        elif request.version >= (1, 1):
-            response.enable_chunked_encoding()
-        writer, transport = await response.prepare(request), request.transport
-        if writer is None or transport is None:
-            raise ConnectionResetError("the client has gone")
-        relay.attach(writer, transport)
-        await relay.finished
-        await response.write_eof()
-        return response
-
-    async def _reply_late(self, relay: Relay, early: Waiting) -> web.StreamResponse:
-        """The same into a stream that has begun before the engine answered."""
-        response, writer, transport = early.response, early.writer, self._request.transport
-        if response is None or writer is None or transport is None:
-            raise ConnectionResetError("the client has gone")
-        lines = [f": {name}: {value}\n" for name, value in own_headers(self._job)]
-        relay.attach(writer, transport, prelude="".join(lines).encode() + b"\n", as_event=self._as_event)
-        await relay.finished
-        await response.write_eof()
-        return response
+        job, request, outflow = self._job, self._request, self._begun
+        if outflow is not None:
+            told = b"".join([b": %b: %b\n" % field for field in own_headers(job)])
+            relay.attach_late(outflow, told + b"\n", self._as_event)
+        else:
+            job.status = relay.status
+            headers = [*client_headers(relay.headers), *own_headers(job)]
+            outflow = reply_to(self._runtime, request, relay.status, headers, body_bytes=relay.whole_bytes)
+            relay.attach(outflow)
+        await relay.end()
+        return await written(request, outflow, relay.status)
 
     def _as_event(self, status: int, body: bytes) -> bytes:
         """A plain reply (an error's, mostly) for a client that has been promised a stream."""
@@ -281,21 +266,22 @@ class MeteredRequest:
         return b"event: error\n" + line if api is Api.MESSAGES else line
 
     async def _refuse(self, refused: Refused) -> web.StreamResponse:
-        job, early = self._job, self._waiting
-        response = early.response if early is not None else None
-        if response is None:
+        job, outflow = self._job, self._begun
+        if outflow is None:
             job.status = refused.status
             return refusal(self._runtime, refused, api=self._route.api, request_id=job.request_id, tenant=job.tenant)
         event = error_event(self._route.api, status=refused.status, code=refused.outcome.value, message=refused.message)
-        await response.write(event)
-        await response.write_eof()
-        return response
+        outflow.write(event)
+        return await written(self._request, outflow, EARLY_STATUS)
 
-    def _dress_early(self, response: web.StreamResponse, headers: list[tuple[str, str]]) -> None:
-        job = self._job
-        job.status = response.status
-        own = [("x-request-id", job.request_id), ("x-fairqueue-tenant", job.tenant.name)]
-        dress(self._runtime, response, [*headers, *own])
+    @property
+    def _begun(self) -> Outflow | None:
+        """The reply, where it has begun before the engine answered."""
+        return self._waiting.outflow if self._waiting is not None else None
+
+    def _begin_early(self) -> Outflow:
+        self._job.status = EARLY_STATUS
+        return reply_to(self._runtime, self._request, EARLY_STATUS, [*HEADERS, *names_of(self._job)])
 
     def _let_go(self) -> None:
         """Whatever happened: the job is nowhere any more, or the engine finishes it for nobody."""
@@ -314,6 +300,8 @@ class MeteredRequest:
         self._record()
 
     def _record(self) -> None:
+        # What points back would keep all of the request until garbage is collected.
+        self._job.engine_side = self._waiting = None
         record(self._job, self._runtime.clock())
         recording = self._runtime.recording
         if recording is not None:

@@ -7,13 +7,13 @@ engine's own probes come this way. When the engine refuses connections they answ
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiohttp import web
 
+from fairqueue_proxy.client_reply import reply_to, written
 from fairqueue_proxy.engine_reports import REPORTS
-from fairqueue_proxy.heads import client_headers, engine_head
+from fairqueue_proxy.heads import client_headers, engine_head, values
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.outflow import Outflow
 from fairqueue_proxy.paths import as_sent
@@ -31,7 +31,7 @@ class _Passage:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.head: asyncio.Future[bool] = loop.create_future()
         self.end: asyncio.Future[bool] = loop.create_future()
         self._outflow: Outflow | None = None
@@ -39,7 +39,7 @@ class _Passage:
 
     def reply_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
-        self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        self.headers = headers
         self.head.set_result(True)
 
     def reply_data(self, data: bytes) -> None:
@@ -55,10 +55,10 @@ class _Passage:
         self._resolve(whole=False)
 
     def flow_into(self, outflow: Outflow) -> None:
-        """The client's head is out."""
+        """From now on the client gets what comes."""
         self._outflow = outflow
         pending, self._pending = bytes(self._pending), bytearray()
-        outflow.write(pending)
+        outflow.open(pending)
 
     def _resolve(self, *, whole: bool) -> None:
         for future in (self.head, self.end):
@@ -66,8 +66,7 @@ class _Passage:
                 future.set_result(whole)
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """How a request goes to the engine.
 
     `withheld`: lower-case names of headers that it must not see. `as_it_came`: under a policy that only observes; it
@@ -180,24 +179,18 @@ async def reply_on(runtime: Runtime, request: web.BaseRequest, forward: Forward,
 
 async def _reply(runtime: Runtime, request: web.BaseRequest, forward: Forward, sent: Sent) -> Passed:
     passage, exchange = sent
-    response = web.StreamResponse(status=passage.status)
-    dress(runtime, response, [*client_headers(passage.headers), ("x-request-id", forward.request_id)])
-    lengths = [value for name, value in passage.headers if name.lower() == "content-length"]
-    if lengths and lengths[0].isdecimal():
-        response.content_length = int(lengths[0])
-    elif request.version >= (1, 1) and request.method != "HEAD":
-        response.enable_chunked_encoding()
-    writer, transport = await response.prepare(request), request.transport
-    if writer is None or transport is None:
-        return Passed(response, whole=False)
-    outflow = Outflow(runtime.outflows, writer, transport, pause=exchange.pause, resume=exchange.resume)
+    headers = [*client_headers(passage.headers), (b"x-request-id", forward.request_id.encode())]
+    lengths = values(passage.headers, b"content-length")
+    length = int(lengths[0]) if lengths and lengths[0].isdigit() else None
+    outflow = reply_to(runtime, request, passage.status, headers, body_bytes=length)
+    outflow.source = exchange
     passage.flow_into(outflow)
-    if not await passage.end:
+    whole = await passage.end
+    outflow.source = None
+    if not whole:
         # Only a broken connection can tell the client that it is not whole.
         outflow.cut()
-        return Passed(response, whole=False)
-    await response.write_eof()
-    return Passed(response, whole=True)
+    return Passed(await written(request, outflow, passage.status), whole)
 
 
 async def _metrics(runtime: Runtime, target: str) -> web.StreamResponse:
@@ -212,5 +205,5 @@ async def _metrics(runtime: Runtime, target: str) -> web.StreamResponse:
     if status == 200:
         body = REPORTS[runtime.engine.kind].with_our_queue(body, runtime.dispatcher.backlog.queued)
     response = web.Response(status=status, body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
-    dress(runtime, response, [])
+    dress(runtime, response)
     return response

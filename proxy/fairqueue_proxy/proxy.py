@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from fairqueue_api import Document
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
 from fairqueue_proxy.admin import Admin
 from fairqueue_proxy.client_server import ClientServer
 from fairqueue_proxy.data_port import DataPort

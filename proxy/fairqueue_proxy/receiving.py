@@ -95,22 +95,23 @@ async def receive_body(
     whose: Receiving,
     read: bool = True,
 ) -> bytes:
-    """The whole body. `count` is told of each piece, before anything came too, and may refuse; `whose` can be refused
-    from outside meanwhile. `read`: it is for us to read, so compressed ones are refused.
+    """The whole body. `count` is told of each piece, and before anything came too where it comes later; it may refuse.
+    `whose` can be refused from outside meanwhile. `read`: it is for us to read, so compressed ones are refused.
 
     Raises:
         Refused: too large (before it is read, and before `100 Continue`), too slow, compressed, or broken.
     """
-    if request.content_length is not None and request.content_length > most_bytes:
+    length = request.content_length
+    if length is not None and length > most_bytes:
         raise _too_large(most_bytes)
     _refuse_codings(request, content=read)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    count(0)
     if request.content.is_eof():
         # A body of usual size comes with its head.
         return _at_once(request, most_bytes, count)
+    count(0)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS) as timeout:

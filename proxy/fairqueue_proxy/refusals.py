@@ -30,22 +30,25 @@ def refusal(
         response.headers["x-should-retry"] = "false"
     if refused.outcome is Outcome.UNAUTHENTICATED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    dress(runtime, response, [])
+    dress(runtime, response)
     if refused.status in _CLOSING:
         response.force_close()
     return response
 
 
-def dress(runtime: Runtime, response: web.StreamResponse, headers: list[tuple[str, str]]) -> None:
-    """Gives a response its headers; the name of our library is nobody's business."""
-    for name, value in headers:
-        response.headers.add(name, value)
-    response.headers.setdefault("Server", "fairqueue")
+def dress(runtime: Runtime, response: web.StreamResponse) -> None:
+    """What each answer of our own has; the name of our library is nobody's business."""
+    response.headers["Server"] = "fairqueue"
     if runtime.drain.begun.is_set():
         response.force_close()
 
 
-def own_headers(job: Job) -> list[tuple[str, str]]:
-    """What we tell each client about its request."""
-    own = [("x-request-id", job.request_id), ("x-fairqueue-tenant", job.tenant.name)]
-    return own if job.observed else [*own, ("x-fairqueue-queue-seconds", f"{job.queue_seconds:.3f}")]
+def names_of(job: Job) -> list[tuple[bytes, bytes]]:
+    """What we tell each client about its request from the beginning."""
+    return [(b"x-request-id", job.request_id.encode()), (b"x-fairqueue-tenant", job.tenant.name.encode())]
+
+
+def own_headers(job: Job) -> list[tuple[bytes, bytes]]:
+    """What we tell each client about its request when the engine has answered."""
+    own = names_of(job)
+    return own if job.observed else [*own, (b"x-fairqueue-queue-seconds", b"%.3f" % job.queue_seconds)]

@@ -1,7 +1,7 @@
 """One request's passage through the engine: from the bytes of its reply to the client's socket and the tenant's bill.
 
 Everything here runs synchronously in the engine connection's `data_received`: no task wakes for an event. The
-handler only waits for two things: `decided` (what to promise the client) and `finished`.
+handler only waits for two things: `decided` (what to promise the client) and `end`.
 
 The first event is looked at before a status is promised, because engines refuse streams with `200` and an error
 event. The slot is settled exactly once, in `_settle`, when the engine is done with the request: at its last byte,
@@ -13,8 +13,6 @@ import asyncio
 import enum
 from collections.abc import Callable
 
-from aiohttp.abc import AbstractStreamWriter
-
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.engines import Call, Engine
 from fairqueue_proxy.engines.shapes import error_event
@@ -22,7 +20,7 @@ from fairqueue_proxy.job import Job
 from fairqueue_proxy.metering import ErrorKind, EventSplitter, OpaquePiece
 from fairqueue_proxy.metering.sse import data_span
 from fairqueue_proxy.outcome import Outcome, Refused
-from fairqueue_proxy.outflow import Outflow, Outflows
+from fairqueue_proxy.outflow import Outflow
 from fairqueue_proxy.shadow import Shadow
 from fairqueue_proxy.stream_pace import StreamPace
 from fairqueue_proxy.upstream import Exchange
@@ -51,6 +49,10 @@ class Verdict(enum.Enum):
     CUT_OFF = "cut off"
 
 
+def _drop(_data: bytes) -> None:
+    """Nobody reads it."""
+
+
 class Relay:
     """The sink of one engine exchange (see `upstream.ReplySink`)."""
 
@@ -60,7 +62,6 @@ class Relay:
         call: Call,
         engine: Engine,
         desk: Dispatcher | Shadow,
-        outflows: Outflows,
         stream_pace: StreamPace,
         clock: Callable[[], float],
     ) -> None:
@@ -68,13 +69,14 @@ class Relay:
         self._call = call
         self._engine = engine
         self._desk = desk
-        self._outflows = outflows
         self._stream_pace = stream_pace
         self._clock = clock
         self._meter = call.meter()
         self._splitter = EventSplitter()
         self._body = bytearray()
         self._pending = bytearray()
+        # Where what comes goes: it is kept, or written to the client, or nobody wants it.
+        self._send: Callable[[bytes], object] = self._pending.extend
         self._outflow: Outflow | None = None
         self._client_left = False
         self.exchange: Exchange | None = None
@@ -82,13 +84,13 @@ class Relay:
         # The engine did not take the request: it goes back to the head of its queue.
         self.overloaded = False
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.streamed = False
         self.passing_plain = False
         self.on_settled: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
         self.decided: asyncio.Future[Verdict] = loop.create_future()
-        self.finished: asyncio.Future[None] = loop.create_future()
+        self._finished: asyncio.Future[None] | None = None
 
     @property
     def whole_bytes(self) -> int | None:
@@ -98,8 +100,8 @@ class Relay:
     def reply_head(self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """The engine's status line and headers."""
         self.status = status
-        self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-        lower = {name.lower(): value for name, value in self.headers}
+        self.headers = headers
+        lower = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
         self.streamed = lower.get("content-type", "").lower().startswith("text/event-stream")
         self._desk.replying(self._job)
         self._meter.head(status, lower)
@@ -113,8 +115,9 @@ class Relay:
         if self.overloaded:
             return
         if self.streamed:
-            events = self._splitter.feed(data)
-            self._send(self._event(events[0]) if len(events) == 1 else b"".join(map(self._event, events)))
+            splitter = self._splitter
+            whole = splitter.is_whole(data)
+            self._send(self._event(data) if whole else b"".join(map(self._event, splitter.feed(data))))
         elif self.passing_plain:
             self._body = (self._body + data)[-TAIL_BYTES:]
             self._send(data)
@@ -145,7 +148,6 @@ class Relay:
         if self._engine_is_full():
             return
         if self.status < 400 and error is None:
-            self._desk.confirm(self._job)
             self._first_token(whole=True)
         self._settle(Outcome.COMPLETED if error is None else Outcome.ENGINE_ERROR)
         self._decide(Verdict.RELAY)
@@ -187,34 +189,41 @@ class Relay:
             # Bytes of a plain reply are out: only a broken connection can tell the client that it is not whole.
             self._outflow.cut()
 
-    def attach(
-        self,
-        writer: AbstractStreamWriter,
-        transport: asyncio.Transport,
-        *,
-        prelude: bytes = b"",
-        as_event: Callable[[int, bytes], bytes] | None = None,
-    ) -> None:
-        """The reply's head is out: what has come so far goes to the client, and from now on all that comes.
+    def attach(self, outflow: Outflow) -> None:
+        """What has come so far goes to the client, with the head, and from now on all that comes."""
+        outflow.open(self._flow_into(outflow))
 
-        `as_event` makes an event of a plain reply, for a client that has been promised a stream.
-        """
-        self._outflow = Outflow(self._outflows, writer, transport, pause=self._pause, resume=self._resume)
+    def attach_late(self, outflow: Outflow, prelude: bytes, as_event: Callable[[int, bytes], bytes]) -> None:
+        """The same into a stream that has begun already. `as_event` makes an event of a plain reply, for a client that
+        has been promised a stream."""
+        pending = self._flow_into(outflow)
+        outflow.write(prelude + (pending if self.streamed else as_event(self.status, pending)))
+
+    def _flow_into(self, outflow: Outflow) -> bytes:
+        """From now on all goes there; returns what has come so far."""
+        self._outflow, self._send = outflow, outflow.write
+        # A reply that has ended has no source any more.
+        outflow.source = self.exchange
         pending, self._pending = bytes(self._pending), bytearray()
-        if as_event is not None and not self.streamed:
-            pending = as_event(self.status, pending)
-        self._send(prelude + pending)
+        return pending
+
+    async def end(self) -> None:
+        """Returns when the engine is done with the request."""
+        if not self.settled:
+            self._finished = asyncio.get_running_loop().create_future()
+            await self._finished
 
     def put_back(self) -> None:
         """The engine did not take the job: it goes back to the head of its queue, and this exchange is over."""
         if self.exchange is not None:
             self.exchange.abort()
+            self.exchange = None
         self.settled = True
         self._desk.put_back(self._job)
 
     def client_gone(self) -> None:
         """Nobody reads the reply any more."""
-        self._client_left = True
+        self._client_left, self._send = True, _drop
         if self.settled:
             return
         if self.streamed or self._call.stream or self._engine.cancels_plain or self.overloaded:
@@ -260,22 +269,6 @@ class Relay:
         if self._job.first_token_at is None:
             self._job.first_token_at = self._clock()
             self._desk.first_token(self._job, whole=whole)
-
-    def _send(self, data: bytes) -> None:
-        if self._client_left:
-            return
-        if self._outflow is None:
-            self._pending += data
-        else:
-            self._outflow.write(data)
-
-    def _pause(self) -> None:
-        if self.exchange is not None and not self.settled:
-            self.exchange.pause()
-
-    def _resume(self) -> None:
-        if self.exchange is not None and not self.settled:
-            self.exchange.resume()
 
     def _decide(self, verdict: Verdict) -> bool:
         """Settles what the client is promised; False if that was done before, or nobody wants to know."""
@@ -324,6 +317,10 @@ class Relay:
             self._desk.settle(job, usage, complete=complete and error is None)
         if job.outcome is None:
             job.outcome = outcome
-        if not self.finished.done():
-            self.finished.set_result(None)
+        # They point at each other, and at the request: kept apart, nothing is left for the garbage collector.
+        self.exchange = None
+        if self._outflow is not None:
+            self._outflow.source = None
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
         self.on_settled()

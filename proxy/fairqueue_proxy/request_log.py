@@ -1,10 +1,12 @@
 """One structured line for each metered request, and JSON lines for everything else that is logged."""
 
 import logging
+import sys
 from typing import Any
 
 from fairqueue_api.json_lines import JsonLines
 from fairqueue_proxy.job import Job
+from fairqueue_proxy.lines_at_once import LinesAtOnce
 
 requests = logging.getLogger("fairqueue.requests")
 
@@ -52,7 +54,7 @@ def configure(level: int = logging.INFO) -> None:
     # What no line of ours says need not be found out for each (Python's logging HOWTO, "Optimization").
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler()
+    handler = LinesAtOnce(sys.stderr.fileno())
     handler.setFormatter(JsonLines())
     logging.raiseExceptions = False
     logging.basicConfig(level=level, handlers=[handler], force=True)

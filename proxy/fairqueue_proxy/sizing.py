@@ -7,7 +7,6 @@ error here costs order, never exactness.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 FIRST_BYTES_PER_TOKEN = 4.0
@@ -30,22 +29,12 @@ def longest_output(context_tokens: int | None, prompt_tokens: int, max_tokens: i
 
 @dataclass(slots=True)
 class _Learned:
-    """Fading sums."""
+    """Fading sums; zero where nothing was learned yet."""
 
     text_bytes: float = 0.0
     text_tokens: float = 0.0
     parts: float = 0.0
     part_tokens: float = 0.0
-
-    @property
-    def tokens_per_byte(self) -> float | None:
-        """None before any text was learned."""
-        return self.text_tokens / self.text_bytes if self.text_tokens else None
-
-    @property
-    def tokens_per_part(self) -> float | None:
-        """None before any image or audio part was learned."""
-        return self.part_tokens / self.parts if self.parts else None
 
     def learn_text(self, text_bytes: int, tokens: int) -> None:
         self.text_bytes = self.text_bytes * FADE + text_bytes
@@ -72,7 +61,7 @@ class PromptSizes:
         known = self._known(key, model)
         tokens = _text_tokens(known, text_bytes)
         if media_parts:
-            tokens += media_parts * _first((it.tokens_per_part for it in known), FIRST_TOKENS_PER_PART)
+            tokens += media_parts * _tokens_per_part(known)
         return max(1, round(tokens))
 
     def learn(self, key: object, text_bytes: int, tokens: int, media_parts: int = 0, *, model: str = "") -> None:
@@ -93,15 +82,24 @@ class PromptSizes:
 
     def _known(self, key: object, model: str) -> list[_Learned]:
         """What to ask, the nearest first."""
-        of_model = self._models.get((key, model))
-        if of_model is not None:
+        known = []
+        if model and (of_model := self._models.get((key, model))) is not None:
             self._models.move_to_end((key, model))
-        return [it for it in (of_model, self._routes.get(key)) if it is not None]
+            known.append(of_model)
+        if (of_route := self._routes.get(key)) is not None:
+            known.append(of_route)
+        return known
 
 
 def _text_tokens(known: list[_Learned], text_bytes: int) -> float:
-    return text_bytes * _first((it.tokens_per_byte for it in known), 1 / FIRST_BYTES_PER_TOKEN)
+    for learned in known:
+        if learned.text_tokens:
+            return text_bytes * learned.text_tokens / learned.text_bytes
+    return text_bytes / FIRST_BYTES_PER_TOKEN
 
 
-def _first(learned: Iterable[float | None], otherwise: float) -> float:
-    return next((value for value in learned if value is not None), otherwise)
+def _tokens_per_part(known: list[_Learned]) -> float:
+    for learned in known:
+        if learned.parts:
+            return learned.part_tokens / learned.parts
+    return FIRST_TOKENS_PER_PART

@@ -70,7 +70,7 @@ class Tenant:
     @property
     def in_flight(self) -> int:
         """Requests in the engine; each sequence counts."""
-        return sum(node.in_flight for node in self.nodes)
+        return self.node.in_flight + sum([node.in_flight for node in self.former])
 
     def leaf(self, scheduler: Scheduler, member: str | None) -> Node:
         """Where a request of this member (a user, an identity; None: nobody in particular) queues."""

@@ -71,6 +71,8 @@ class Upstream:
     ) -> None:
         self._host = host
         self._port = port
+        # As a `Host` header names them.
+        self.authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._connect_timeout_seconds = connect_timeout_seconds
         self._pool = IdlePool(clock=clock, idle_seconds=idle_seconds, max_idle=max_idle)
         # Every connection whose socket still exists; closing ones too.
@@ -84,12 +86,6 @@ class Upstream:
         busy = sum(connection.is_busy for connection in self._open)
         idle, connecting = len(self._pool), len(self._connecting)
         return f"<Upstream {self.authority}: {busy} busy, {idle} idle, {connecting} connecting>"
-
-    @property
-    def authority(self) -> str:
-        """Host and port as a `Host` header names them."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._port}"
 
     async def send(self, head_and_body: bytes, sink: ReplySink, *, method: str, alone: bool = False) -> Exchange:
         """Send a complete request; its reply goes to `sink`. `method` is the one in the request line: replies to

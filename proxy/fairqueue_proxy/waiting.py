@@ -8,63 +8,47 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
+from fairqueue_proxy.outflow import Outflow
 
 COMMENT_SECONDS = 5.0
 COMMENT = b":\n\n"
 
-HEADERS = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]
+HEADERS = [(b"Content-Type", b"text/event-stream"), (b"Cache-Control", b"no-cache"), (b"X-Accel-Buffering", b"no")]
 
 
 class Waiting:
-    """An async context for the time until something is promised; afterwards `response` says whether it was early."""
+    """A context for the time until something is promised; afterwards `outflow` says whether it was early."""
 
-    def __init__(
-        self,
-        request: web.BaseRequest,
-        hold_seconds: float | None,
-        dress: Callable[[web.StreamResponse, list[tuple[str, str]]], None],
-    ) -> None:
-        """`hold_seconds` None: nothing is ever sent early."""
-        self._request = request
+    def __init__(self, hold_seconds: float | None, begin: Callable[[], Outflow]) -> None:
+        """`hold_seconds` None: nothing is ever sent early. `begin` makes the reply that is begun with; it raises
+        ConnectionError where there is nobody to read it."""
         self._hold_seconds = hold_seconds
-        self._dress = dress
-        # For most the engine answers long before.
+        self._begin = begin
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self.response: web.StreamResponse | None = None
-        self.writer: AbstractStreamWriter | None = None
+        self.outflow: Outflow | None = None
 
-    async def __aenter__(self) -> "Waiting":
+    def __enter__(self) -> "Waiting":
+        # For most the engine answers long before.
         if self._hold_seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._hold_seconds, self._begin)
+            self._timer = asyncio.get_running_loop().call_later(self._hold_seconds, self._open)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        task = self._task
-        if task is not None:
-            task.cancel()
-            # Waited for, not awaited: so that a cancellation that comes now, because the client leaves, is not lost.
-            await asyncio.wait({task})
-            failure = None if task.cancelled() else task.exception()
-            if failure is not None and not isinstance(failure, ConnectionError):
-                raise failure
 
-    def _begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._keep_alive())
+    def _open(self) -> None:
+        try:
+            self.outflow = self._begin()
+        except ConnectionError:
+            # Who waits is about to hear of it.
+            return
+        self.outflow.open()
+        self._comment()
 
-    async def _keep_alive(self) -> None:
-        response = web.StreamResponse()
-        self._dress(response, HEADERS)
-        if self._request.version >= (1, 1):
-            response.enable_chunked_encoding()
-        self.writer = await response.prepare(self._request)
-        self.response = response
-        while True:
-            await response.write(COMMENT)
-            await asyncio.sleep(COMMENT_SECONDS)
+    def _comment(self) -> None:
+        if self.outflow is not None:
+            self.outflow.write(COMMENT)
+        self._timer = asyncio.get_running_loop().call_later(COMMENT_SECONDS, self._comment)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.refused_input import exit_code
 from child_processes import interrupted, runs
 
 COMMAND = Path(__file__).resolve().parents[2] / "bench" / "backpressure_sockets.py"
@@ -74,6 +75,7 @@ async def run(cells: Path, *options: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.long
 async def test_all_kinds_of_cells_are_measured_and_kept_for_the_next_run(cells: Path) -> None:
     short = ("--pairs", "1", "--most-pairs", "1", "--seconds", "1", "--warm-up", "0")
     code, out, err = await run(cells, *short, "--json")
@@ -107,10 +109,12 @@ async def test_ctrl_c_ends_the_run_and_all_that_it_started(cells: Path) -> None:
         pytest.param(["--pairs", "0"], "must be a whole number, 1 or more", id="no pairs"),
     ],
 )
-async def test_bad_input_is_answered_with_a_line_and_code_2(cells: Path, options: list[str], said: str) -> None:
-    code, _, err = await run(cells, *options)
-    assert code == 2
-    assert said in err
+def test_bad_input_is_answered_with_a_line_and_code_2(
+    cells: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("--cells-file", str(cells), "--results", str(cells.parent / "out"))
+    assert exit_code(COMMAND, *options, *files) == 2
+    assert said in capsys.readouterr().err
 
 
 def without_its_profile(cells: Path) -> Path:

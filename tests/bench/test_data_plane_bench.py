@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from bench.refused_input import exit_code
 from child_processes import interrupted, runs
 from data_plane_bench.children import Cores
 from data_plane_bench.compiled import Tools, compiled
@@ -296,6 +297,7 @@ def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ben
     return Bench(plan, compiled(folder), Cores.allowed(), Results(tmp_path), said.append), said
 
 
+@pytest.mark.long
 @needs_cc
 async def test_everything_is_measured_on_sockets(bench: tuple[Bench, list[str]]) -> None:
     it, said = bench
@@ -355,8 +357,8 @@ async def test_ctrl_c_ends_the_run_and_all_that_it_started(tmp_path: Path) -> No
         pytest.param(["--rounds", "0"], "must be a whole number, 1 or more", id="no rounds"),
     ],
 )
-async def test_bad_input_is_answered_with_a_line_and_code_2(options: list[str], said: str) -> None:
-    process = await start(*options)
-    _, err = await process.communicate()
-    assert process.returncode == 2
-    assert said in err.decode()
+def test_bad_input_is_answered_with_a_line_and_code_2(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(COMMAND, *options) == 2
+    assert said in capsys.readouterr().err

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scale_bench.decisions import CoreCosts, Effort, measure_core
+from bench.refused_input import exit_code
+from scale_bench.decisions import CoreCosts
 from scale_bench.scrapes import Population, ScrapeCosts
 from scale_bench.spread import Spread, spread_of
 from scale_bench.tables import markdown
@@ -68,18 +69,13 @@ def test_a_page_without_a_place_for_them_is_left_as_it_is(tmp_path: Path) -> Non
     "options",
     [["--tenants", "ten"], ["--tenants", "1"], ["--population", "1,2"], ["--population", "257,0,0"], ["--steps", "0"]],
 )
-def test_what_cannot_be_measured_is_refused_in_a_line(options: list[str]) -> None:
-    done = scale(*options)
-    assert done.returncode == 2
-    assert options[0] in done.stderr.splitlines()[-1]
+def test_what_cannot_be_measured_is_refused_in_a_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(COMMAND, *options) == 2
+    assert options[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_spread_has_the_best_the_median_and_the_worst() -> None:
     assert spread_of([3.0, 1.0, 9.0, 2.0]) == Spread(1.0, 2.5, 9.0)
-
-
-def test_the_scheduler_is_left_as_it_was_found_each_time() -> None:
-    assert [measure_core(4, Effort(repetitions=3, steps=7)).tenants for _ in range(2)] == [4, 4]
 
 
 def test_the_tables_name_the_goals_that_are_missed() -> None:

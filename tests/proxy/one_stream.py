@@ -6,10 +6,10 @@ import socket
 from pathlib import Path
 from typing import Any, cast
 
-from aiohttp.http import StreamWriter
-
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
+from fairqueue_proxy.client_head import client_head
 from fairqueue_proxy.job import Job
+from fairqueue_proxy.outflow import Outflow
 from fairqueue_proxy.proxy import Proxy
 from fairqueue_proxy.relay import Relay
 from fairqueue_proxy.scheduler import Request
@@ -91,19 +91,15 @@ class OneStream:
         job.call = call
         job.request = Request(tenant.leaf(runtime.dispatcher.scheduler, None), 7, LONGEST)
         runtime.dispatcher.submit(job)
-        self._relay = relay = Relay(
-            job, call, runtime.engine, runtime.dispatcher, runtime.outflows, runtime.stream_pace, runtime.clock
-        )
+        self._relay = relay = Relay(job, call, runtime.engine, runtime.dispatcher, runtime.stream_pace, runtime.clock)
         self._connection = Connection(cast(ConnectionOwner, None))
         self._connection.connection_made(cast(asyncio.Transport, self.engine_side))
         relay.exchange = Exchange(b"the request", relay, method="POST")
         self._connection.begin(relay.exchange)
         self._connection.data_received(STREAM_HEAD)
         self.receive(self.next())
-        protocol = cast(Any, type("Protocol", (), {"transport": self.client_side, "writing_paused": False}))
-        writer = StreamWriter(protocol, asyncio.get_running_loop())
-        writer.enable_chunking()
-        relay.attach(writer, cast(asyncio.Transport, self.client_side))
+        head = client_head("POST", (1, 1), 200, relay.headers, body_bytes=None, keep_alive=True, now=0.0)
+        relay.attach(Outflow(runtime.outflows, cast(asyncio.Transport, self.client_side), head))
 
     def close(self) -> None:
         self.engine_side.close()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
 from proxy_stack import bearer
 
 # Bounds a test that would otherwise hang; no test waits for it.

@@ -17,6 +17,7 @@ class SteppedEngine:
         self.intake = Intake(self.clock)
         self.queue: list[Request] = []
         self.running: list[Request] = []
+        self._sequences = 0
         self._leaf = Scheduler(clock=self.clock).add_node("a")
 
     def send(self, count: int = 1, *, streamed: bool = True, sequences: int = 1) -> list[Request]:
@@ -24,13 +25,14 @@ class SteppedEngine:
         for request in requests:
             self.intake.sent(request, TOKENS * sequences)
         self.queue += requests
+        self._sequences += count * sequences
         return requests
 
     def fill(self) -> None:
         """Sends as much as is allowed."""
         intake = self.intake
         while intake.free and not (
-            intake.level and len(self.queue + self.running) >= intake.level.requests + intake.probe
+            intake.level and len(self.queue) + len(self.running) >= intake.level.requests + intake.probe
         ):
             self.send()
 
@@ -38,21 +40,22 @@ class SteppedEngine:
         """Plain replies are whole then, and have left."""
         self.queue.remove(request)
         self.running.append(request)
-        sequences = sum(each.sequences for each in self.queue + self.running)
-        in_flight = Amount(sequences, TOKENS * sequences)
+        in_flight = Amount(self._sequences, TOKENS * self._sequences)
         self.intake.answered(request, in_flight, somebody_waits=somebody_waits)
         if not request.streamed:
             self.end(request)
 
     def end(self, request: Request) -> None:
         self.running.remove(request)
+        self._sequences -= request.sequences
         self.intake.ended(request)
 
     def step(self, starts: int = ALL, *, ends: int = 0, places: int = ALL, somebody_waits: bool = True) -> int:
         """One step of the engine, after which so many end. How many have started."""
         self.clock.now_seconds += STEP_SECONDS
         for request in self.running:
-            self.intake.made_token(request)
+            if request is self.intake.pacemaker:
+                self.intake.paced()
         started = self.queue[: min(starts, places - len(self.running))]
         for request in started:
             self.answer(request, somebody_waits=somebody_waits)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fairqueue_api.address import Address
 from fairqueue_proxy import drain as drain_module
-from fairqueue_proxy.address import Address
 from fairqueue_proxy.drain import Drain
 from fairqueue_proxy.outcome import Outcome, Refused
 from fairqueue_proxy.proxy import Proxy

@@ -41,7 +41,7 @@ def test_the_limit_is_raised_only_for_those_who_wait(engine: SteppedEngine) -> N
 def test_the_limit_comes_to_what_the_engine_starts_in_one_step(per_step: int, later: int) -> None:
     engine = SteppedEngine()
     for starts in (per_step, later):
-        for _ in range(60):
+        for _ in range(40):
             engine.fill()
             engine.step(starts)
         # What was sent as a step began may have come too late for it, so as many again stand unseen.

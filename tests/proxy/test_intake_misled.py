@@ -59,7 +59,8 @@ def test_several_tokens_of_one_step_are_one_step() -> None:
         engine.send(8)
         for _ in range(4):
             for request in engine.running:
-                engine.intake.made_token(request)
+                if request is engine.intake.pacemaker:
+                    engine.intake.paced()
             engine.clock.now_seconds += SHORTEST_STEP_SECONDS / 10
         # Those that start with a step answer one after the other.
         for request in engine.queue[:8]:
@@ -73,12 +74,12 @@ def test_several_tokens_of_one_step_are_one_step() -> None:
 
 def test_a_pacemaker_that_says_nothing_any_more_is_replaced() -> None:
     engine = full()
-    (pacemaker,) = [it for it in engine.running if it is engine.intake._pacemaker]
+    (pacemaker,) = [it for it in engine.running if it is engine.intake.pacemaker]
     engine.clock.now_seconds += PACE_IS_LOST_SECONDS + 0.1
     (other,) = engine.send()
     engine.running.remove(pacemaker)
     engine.answer(engine.queue[0])
-    assert engine.intake._pacemaker is not pacemaker
+    assert engine.intake.pacemaker is not pacemaker
     engine.running.append(pacemaker)
     assert other in engine.queue + engine.running
 
@@ -93,7 +94,7 @@ def test_a_request_of_many_sequences_doubles_the_limit_at_most() -> None:
 
 def test_an_engine_that_has_run_empty_is_not_sent_what_it_took_of_other_requests() -> None:
     engine = SteppedEngine()
-    for _ in range(10):
+    for _ in range(5):
         engine.fill()
         engine.step(ends=10**6)
     assert engine.intake.limit > 10 * FIRST_LIMIT

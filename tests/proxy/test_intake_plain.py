@@ -145,7 +145,8 @@ def test_whatever_happens_counts_are_those_of_what_is_there_and_in_the_end_nothi
         elif action == "answer" and queue:
             engine.answer(queue[number % len(queue)], somebody_waits=somebody_waits)
         elif action == "token" and running:
-            intake.made_token(running[number % len(running)])
+            if running[number % len(running)] is intake.pacemaker:
+                intake.paced()
         elif action == "end" and queue + running:
             request = (queue + running)[number % len(queue + running)]
             (queue if request in queue else running).remove(request)

@@ -95,7 +95,7 @@ async def test_who_reads_nothing_is_cut_and_its_engine_connection_too(
 async def test_who_reads_a_little_now_and_then_is_not_cut(
     start_proxy: StartProxy, scripted: ScriptedEngine, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outflow, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(outflow, "STALL_SECONDS", 1.0)
     monkeypatch.setattr(proxy, "SWEEP_SECONDS", 0.02)
     stack = await start_proxy(scripted.port)
     async with RawClient(stack.data, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
@@ -106,8 +106,8 @@ async def test_who_reads_a_little_now_and_then_is_not_cut(
         client.stop_reading()
         written = await fill(play)
         reading = 0
-        for _ in range(8):
-            await asyncio.sleep(0.1)
+        for _ in range(6):
+            await asyncio.sleep(0.2)
             client.read_again()
             # Far less than what makes the kernel take anything more from the proxy.
             wanted = reading + 20_000

@@ -6,13 +6,12 @@ Times are scaled down: a client that gives up after ten seconds without a byte g
 import asyncio
 import time
 from collections.abc import Callable
-from typing import cast
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from fairqueue_proxy import engine_watch, waiting
+from fairqueue_proxy.outflow import Outflow
 from fairqueue_proxy.waiting import Waiting
 from proxy.conftest import StartProxy, Until
 from proxy.crowd import ONE_AT_A_TIME, Crowd, generate, occupy, serve_in_turn
@@ -261,22 +260,13 @@ async def test_a_client_with_a_short_read_time_out_survives_a_longer_wait_if_it_
         assert body.count(b"data:") == 2
 
 
-async def test_who_leaves_in_the_moment_when_the_waiting_ends_is_not_taken_for_present() -> None:
-    """The end of the comments is waited for; a cancellation that comes meanwhile is the handler's."""
+@pytest.mark.usefixtures("loop_errors")
+async def test_nothing_is_begun_for_a_client_that_has_gone_when_the_wait_ends() -> None:
+    def begin() -> Outflow:
+        tried.set()
+        raise ConnectionResetError("the client has gone")
 
-    class Commenting(Waiting):
-        async def _keep_alive(self) -> None:
-            begun.set()
-            await asyncio.sleep(1000)
-
-    async def handler() -> None:
-        async with Commenting(cast(web.BaseRequest, None), 0.0, lambda _response, _headers: None):
-            await begun.wait()
-            ending.set()
-
-    begun, ending = asyncio.Event(), asyncio.Event()
-    handling = asyncio.create_task(handler())
-    await ending.wait()
-    handling.cancel()
-    await asyncio.wait({handling})
-    assert handling.cancelled()
+    tried = asyncio.Event()
+    with Waiting(0.0, begin) as held:
+        await tried.wait()
+    assert held.outflow is None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 400.0

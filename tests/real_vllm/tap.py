@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from fairqueue_proxy.address import Address
+from fairqueue_api.address import Address
 
 _LOOK_SECONDS = 0.005
 _LARGEST_LINE_BYTES = 1 << 24

@@ -92,6 +92,8 @@ def decode_body(body: bytes) -> Fields:
 
 
 def _refuse_many_values(body: bytes) -> None:
+    if len(body) <= MAX_VALUES:
+        return
     # Quotes inside of strings are escaped, and the one that opens a string never is: no fewer than the strings.
     quotes = body.count(b'"') - body.count(b'\\"')
     containers = body.count(b"[") + body.count(b"{")
@@ -181,7 +183,7 @@ def model_name(fields: Fields) -> str:
 
 def number(raw: Raw | None, *, lax: bool = False) -> float | None:
     """A JSON number, and if `lax` a number in a string; None for anything else."""
-    if is_null(raw) or raw is None or len(raw) > 40:
+    if raw is None or len(raw) > 40:
         return None
     try:
         value = _number.decode(raw)
@@ -192,8 +194,12 @@ def number(raw: Raw | None, *, lax: bool = False) -> float | None:
 
 def copies(raw_numbers: Iterable[Raw | None], *, lax: bool = False) -> int:
     """The largest of several counts of samples, at least 1 and never absurd."""
-    values = (number(raw, lax=lax) for raw in raw_numbers)
-    return max([1, *(int(min(value, MAX_COPIES)) for value in values if value is not None and value >= 1)])
+    most = 1
+    for raw in raw_numbers:
+        value = number(raw, lax=lax)
+        if value is not None and value > most:
+            most = int(min(value, MAX_COPIES))
+    return most
 
 
 def output_limit(raw: Raw | None, *, lax: bool = False) -> int | None:

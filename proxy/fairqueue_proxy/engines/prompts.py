@@ -5,8 +5,7 @@ the bytes of its JSON instead of being refused. Conversations are in `conversati
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -18,8 +17,7 @@ MAX_PROMPTS: Final = 1024
 """Above what engines take of prompts in one request."""
 
 
-@dataclass(frozen=True, slots=True)
-class PromptSize:
+class PromptSize(NamedTuple):
     """All prompts of one request, each counted once."""
 
     prompts: int

@@ -7,6 +7,7 @@ raises. It does no I/O, and each retry of a request gets a meter of its own.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from typing import Protocol
 
 import msgspec
@@ -66,7 +67,8 @@ class ReplyMeter(ABC):
         self.usage = Usage()
         self._tally = Tally(self.usage, sequences)
         self._status = 200
-        self._first_token = False
+        # Before the last event; None if there was none.
+        self._counted_before: int | None = None
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = status
@@ -75,15 +77,34 @@ class ReplyMeter(ABC):
 
     def event(self, event: bytes) -> bytes:
         usage = self.usage
-        counted_before = usage.counted_tokens
-        passed_on = self._event(event)
-        self._first_token = counted_before == 0 < usage.counted_tokens
+        self._counted_before = usage.counted_tokens
+        if isinstance(event, OpaquePiece):
+            usage.malformed_events += 1
+            return event
+        span = data_span(event)
+        if span is None:
+            return event
+        begin, end = span
+        payload = event[begin:end]
+        if payload == DONE:
+            self._end_of_stream()
+            return event
+        # llama.cpp opens the stream of a list of prompts with `data: null`.
+        if payload == b"null":
+            return event
+        try:
+            replacement = self._chunk(payload)
+        except MALFORMED:
+            usage.malformed_events += 1
+            return event
         if usage.error is not None:
             self._check_error(usage.error)
-        return passed_on
+        if replacement is None:
+            return event
+        return event[:begin] + replacement + event[end:] if replacement else b""
 
     def body(self, body: bytes) -> bytes:
-        self._first_token = False
+        self._counted_before = None
         if self._status >= 400:
             self.usage.error = None
             self._fail(error_of_body(self._status, body))
@@ -111,7 +132,7 @@ class ReplyMeter(ABC):
         return b""
 
     def is_first_token(self) -> bool:
-        return self._first_token
+        return self._counted_before == 0 < self.usage.counted_tokens
 
     @abstractmethod
     def _chunk(self, payload: bytes) -> bytes | None:
@@ -139,30 +160,6 @@ class ReplyMeter(ABC):
     def _error_event(self, payload: bytes) -> None:
         self._fail(error_of_json(payload))
 
-    def _event(self, event: bytes) -> bytes:
-        if isinstance(event, OpaquePiece):
-            self.usage.malformed_events += 1
-            return event
-        span = data_span(event)
-        if span is None:
-            return event
-        begin, end = span
-        payload = event[begin:end]
-        if payload == DONE:
-            self._end_of_stream()
-            return event
-        # llama.cpp opens the stream of a list of prompts with `data: null`.
-        if payload == b"null":
-            return event
-        try:
-            replacement = self._chunk(payload)
-        except MALFORMED:
-            self.usage.malformed_events += 1
-            return event
-        if replacement is None:
-            return event
-        return event[:begin] + replacement + event[end:] if replacement else b""
-
     def _fail(self, error: EngineError) -> None:
         present = self.usage.error
         if present is None or (error.kind is ErrorKind.FAILED and present.kind is not ErrorKind.FAILED):
@@ -181,12 +178,19 @@ def fields_of(payload: bytes) -> dict[str, msgspec.Raw]:
 def without_field(payload: bytes, name: str) -> bytes:
     """The JSON object without one field; every other value keeps its bytes."""
     # Engines write what only the proxy asked for at the end: then it is cut off, which is three times as fast.
-    before = payload.rfind(b',"%s":' % name.encode())
-    if before != -1 and _is_last_value(payload, before + len(name) + len(',"":')):
+    mark = _mark(name)
+    before = payload.rfind(mark)
+    if before != -1 and _is_last_value(payload, before + len(mark)):
         return payload[:before] + b"}"
     fields = fields_of(payload)
     fields.pop(name, None)
     return msgspec.json.encode(fields)
+
+
+@cache
+def _mark(name: str) -> bytes:
+    """How a field that is not the first begins; asked for a handful of names."""
+    return b',"%s":' % name.encode()
 
 
 def _is_last_value(payload: bytes, begin: int) -> bool:

@@ -25,7 +25,7 @@ class OpenAiMeter(ReplyMeter):
 
     def _chunk(self, payload: bytes) -> bytes | None:
         chunk = decode_chunk(payload)
-        if has_text(chunk.error):
+        if len(chunk.error) and has_text(chunk.error):
             self._error_event(payload)
             return None
         if chunk.choices:

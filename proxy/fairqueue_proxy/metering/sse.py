@@ -42,9 +42,9 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its blank line; comments are events too."""
-        buffer = self._buffer
-        if not buffer and self._is_one_event(data):
+        if self.is_whole(data):
             return [data]
+        buffer = self._buffer
         buffer += data
         events: list[bytes] = []
         start = 0
@@ -68,22 +68,20 @@ class EventSplitter:
         self._searched = max(0, len(buffer) - _OVERLAP_BYTES)
         return events
 
+    def is_whole(self, data: bytes) -> bool:
+        """What nearly always comes: exactly one event, after which nothing is left. It need not be fed."""
+        size = len(data)
+        if self._buffer or size > self._limit_bytes or not data.endswith(b"\n\n"):
+            return False
+        # Most events are of one line.
+        return data.find(b"\n") == size - 2 or (data.find(b"\n\n") == size - 2 and b"\n\r\n" not in data)
+
     def flush(self) -> bytes:
         """What came after the last complete event; the splitter is empty afterwards."""
         rest = self._piece(self._handed_out, len(self._buffer))
         self._buffer.clear()
         self._handed_out = self._searched = 0
         return rest
-
-    def _is_one_event(self, data: bytes) -> bool:
-        """What nearly always comes: exactly one."""
-        size = len(data)
-        return (
-            data.endswith(b"\n\n")
-            and data.find(b"\n\n") == size - 2
-            and size <= self._limit_bytes
-            and b"\n\r\n" not in data
-        )
 
     def _piece(self, begin: int, end: int) -> bytes:
         piece = self._buffer[begin:end]

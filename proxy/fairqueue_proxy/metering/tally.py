@@ -30,13 +30,18 @@ class Tally:
 
     def count(self, index: int, tokens: int = 1) -> None:
         """`tokens` more of one sequence have passed."""
-        self._grow(self._sequences.get(index) or self._sequence(index), tokens)
+        sequence = self._sequences.get(index) or self._sequence(index)
+        if sequence.settled or self._settled_whole:
+            return
+        sequence.output_tokens += tokens
+        self.usage.output_tokens += tokens
+        self.usage.counted_tokens += tokens
 
     def count_up_to(self, index: int, total: int) -> None:
         """The engine's running total of one sequence is now `total`; a smaller one than before says nothing."""
         sequence = self._sequences.get(index) or self._sequence(index)
         if total > sequence.output_tokens:
-            self._grow(sequence, total - sequence.output_tokens)
+            self.count(index, total - sequence.output_tokens)
 
     def settle(self, index: int, output_tokens: int) -> None:
         """The engine's last word on one sequence."""
@@ -48,7 +53,10 @@ class Tally:
 
     def tell_prompt(self, index: int, prompt_tokens: int, cached_tokens: int = 0) -> None:
         """The engine's count of one sequence's prompt."""
-        sequence = self._sequence(index)
+        sequence = self._sequences.get(index) or self._sequence(index)
+        # Engines tell it with every event.
+        if sequence.prompt_tokens == prompt_tokens and sequence.cached_tokens == cached_tokens:
+            return
         cached_tokens = min(cached_tokens, prompt_tokens)
         if self._settled_whole or (sequence.prompt_tokens == prompt_tokens and sequence.cached_tokens == cached_tokens):
             return
@@ -78,13 +86,6 @@ class Tally:
         if sequence is None:
             sequence = self._sequences[index] = _Sequence()
         return sequence
-
-    def _grow(self, sequence: _Sequence, tokens: int) -> None:
-        if sequence.settled or self._settled_whole:
-            return
-        sequence.output_tokens += tokens
-        self.usage.output_tokens += tokens
-        self.usage.counted_tokens += tokens
 
     def _check_settled(self, expected: int) -> None:
         sequences = self._sequences.values()

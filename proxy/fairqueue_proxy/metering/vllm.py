@@ -62,7 +62,11 @@ class VllmMeter(LiveUsageMeter):
 
 
 def _ends_a_choice(chunk: Chunk) -> bool:
-    return any([choice.finish_reason is not None for choice in chunk.choices or ()])
+    # A loop, as this is asked of every event.
+    for choice in chunk.choices or ():  # noqa: SIM110
+        if choice.finish_reason is not None:
+            return True
+    return False
 
 
 def _with_fingerprint(event: bytes, fingerprint: Raw) -> bytes:

@@ -227,10 +227,23 @@ class Scheduler:
             request.confirmed = True
         self._post(request)
 
-    def finish(self, request: Request, *, complete: bool = True) -> None:
+    def finish(
+        self,
+        request: Request,
+        *,
+        prompt_tokens: int | None = None,
+        cached_tokens: int = 0,
+        output_tokens: int | None = None,
+        complete: bool = True,
+    ) -> None:
         """The end of a request in flight, whatever the end: all that was counted is charged, the rest of the
-        reservation is dropped, the slot is free. Only a `complete` output teaches the prediction."""
+        reservation is dropped, the slot is free. Only a `complete` output teaches the prediction. Counts are the last
+        ones, where they are others than what was told so far."""
         self._expect(request, IN_FLIGHT)
+        if prompt_tokens is not None:
+            request.prompt_tokens, request.cached_tokens = prompt_tokens, cached_tokens
+        if output_tokens is not None:
+            request.output_tokens = output_tokens
         request.confirmed = request.prompt_exact = request.cached_known = True
         request.output_exact_tokens = request.output_tokens
         request.predicted_tokens = 0
