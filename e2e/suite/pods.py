@@ -92,6 +92,11 @@ def until_running(kubectl: Kubectl, app: str = ENGINE, container: str = "engine"
     return until(running, f"{container} of {app} runs", every=0.1)
 
 
+def metrics(clients: Clients, url: str) -> dict[tuple[str, str], float]:
+    """What Prometheus reads there: samples by name and labels."""
+    return {(name, labels): float(value) for name, labels, value in _SAMPLE.findall(clients.ask(url).text)}
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyView:
     """What a pod's proxy tells the pod network."""
@@ -106,8 +111,7 @@ class ProxyView:
 
     def metrics(self) -> dict[tuple[str, str], float]:
         """Samples by name and labels."""
-        text = self.clients.ask(f"http://{self.address}:9820/metrics").text
-        return {(name, labels): float(value) for name, labels, value in _SAMPLE.findall(text)}
+        return metrics(self.clients, f"http://{self.address}:9820/metrics")
 
     def service(self) -> dict[str, float]:
         """Cost units by tenant."""

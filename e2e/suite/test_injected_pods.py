@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from suite.injectors import bare_pods_counted, bare_pods_there
 from suite.installing import install
 from suite.kubectl import Kubectl, until
 from suite.objects import deployment, engine_pod, pod, service
@@ -42,7 +43,12 @@ def test_all_replicas_are_ready_within_a_minute_whatever_is_applied_first(place:
         assert place.clients.ask(f"http://{found['status']['podIP']}:{port}/health").error == "ClientConnectorError"
 
 
-def test_a_pod_older_than_the_webhook_stays_bare_and_is_told_of_with_the_command_that_mends_it(
+def all_count(system: Kubectl, place: Place) -> bool:
+    """Every injector's metric says how many bare pods there are."""
+    return bare_pods_counted(system, place.clients) == {len(bare_pods_there(system))}
+
+
+def test_a_pod_older_than_the_webhook_stays_bare_is_counted_and_told_of_with_the_command_that_mends_it(
     system: Kubectl, place: Place
 ) -> None:
     place.share(TENANTS)
@@ -59,7 +65,11 @@ def test_a_pod_older_than_the_webhook_stays_bare_and_is_told_of_with_the_command
     assert found[0]["involvedObject"]["name"] == bare["metadata"]["name"]
     command = found[0]["message"].partition("To replace it: ")[2]
     assert command == f"kubectl -n {place.kubectl.namespace} rollout restart deployment/engine"
+    assert bare["metadata"]["name"] in bare_pods_there(system)
+    until(lambda: all_count(system, place), "injectors that count it", seconds=90, every=1)
     # As it was, until that is done.
     assert not is_injected(place.kubectl.get("pod", bare["metadata"]["name"]))
     place.kubectl.run(*command.split()[3:])
     until(lambda: all(map(is_injected, wait_ready(place.kubectl))), "the pod is replaced")
+    until(lambda: bare["metadata"]["name"] not in bare_pods_there(system), "the bare pod is gone")
+    until(lambda: all_count(system, place), "injectors that count it no more", seconds=90, every=1)

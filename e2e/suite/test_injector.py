@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from suite.creating import admissions
-from suite.kubectl import Kubectl, until
+from suite.injectors import INJECTOR, decisions, replicas
+from suite.kubectl import Json, Kubectl, KubectlError, until
 from suite.memory import run_out
-from suite.objects import deployment, engine_pod, pod, service
+from suite.objects import deployment, engine_pod, pod, policy, service
 from suite.place import Place
-from suite.pods import is_ready, last_end, restarts, wait_ready
+from suite.pods import last_end, restarts, wait_ready
 
-INJECTOR = "fairqueue-injector"
 AUTHORITY, LEAF = "fairqueue-injector-ca", "fairqueue-injector-tls"
 AGAIN_SECONDS = 90.0
 
 
-def replicas(system: Kubectl) -> list[str]:
-    """Injectors that are Ready."""
-    found = system.all("pods", f"app.kubernetes.io/name={INJECTOR}")
-    return [it["metadata"]["name"] for it in found if is_ready(it)]
+def one_replica(system: Kubectl) -> str:
+    """The name of one of them."""
+    return str(replicas(system)[0]["metadata"]["name"])
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,7 @@ def test_one_replica_that_stops_in_order_fails_no_admission(system: Kubectl, pla
     place.share({"alice": 1})
     with admissions(place.kubectl, pod(engine_pod(), name="tried")) as found:
         time.sleep(2)
-        system.run("delete", "pod", replicas(system)[0])
+        system.run("delete", "pod", one_replica(system))
         until(lambda: len(replicas(system)) == 2, "two injectors")
         over_at = time.monotonic()
         until(lambda: found.admitted and found.admitted[-1] > over_at, "one more admission")
@@ -82,7 +81,7 @@ def test_with_one_replica_killed_all_pods_are_created_within_ten_seconds(
 ) -> None:
     place.share({"alice": 1})
     count = 6
-    kill(system, replicas(system)[0])
+    kill(system, one_replica(system))
     place.kubectl.apply(deployment(engine_pod(container={"resources": {}}), replicas=count))
     began = time.monotonic()
     until(lambda: len(place.kubectl.all("pods", "app=engine")) == count, "all pods are created", seconds=30, every=0.1)
@@ -135,3 +134,34 @@ def test_a_dry_run_leaves_no_event_and_a_denial_one(place: Place) -> None:
     assert "No FairnessPolicy" in place.kubectl.refusal(asked)
     until(lambda: place.kubectl.events("MissingPolicy"), "the Event of the one that was no dry run")
     assert len(place.kubectl.events("MissingPolicy")) == 1
+
+
+def test_each_decision_is_counted_under_its_name(system: Kubectl, place: Place) -> None:
+    place.share({"alice": 1})
+    place.kubectl.apply(policy({"bob": 1}, name="off", app="unfair", injection={"mode": "Disabled"}))
+    allow = {"fairqueue.dev/on-missing-policy": "Allow"}
+    templates = {
+        "injected": engine_pod(),
+        "disabled": engine_pod(app="unfair"),
+        "missing_policy": engine_pod(app="unknown"),
+        "missing_policy_allowed": engine_pod(app="unknown", annotations=allow),
+        "host_network": engine_pod(hostNetwork=True),
+        "shell_command": engine_pod(container={"command": ["sh", "-c", "text-generation-launcher --port 80; true"]}),
+    }
+    before = decisions(system, place.clients)
+    for often, (decision, template) in enumerate(templates.items(), start=1):
+        for _ in range(often):
+            told = refusal_or_nothing(place, pod(template, name="tried"))
+            assert decision in told or decision in ("injected", "disabled", "missing_policy_allowed"), told
+    after = decisions(system, place.clients)
+    changed = {decision: after[decision] - before[decision] for decision in after if after[decision] > before[decision]}
+    assert changed == {decision: often for often, decision in enumerate(templates, start=1)}
+
+
+def refusal_or_nothing(place: Place, made: Json) -> str:
+    """What a dry run is refused with."""
+    try:
+        place.kubectl.dry_run(made)
+    except KubectlError as error:
+        return str(error)
+    return ""

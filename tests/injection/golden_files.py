@@ -12,6 +12,7 @@ it was decided, and `injected.yaml` is the whole pod after the patch, if there i
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,13 @@ class Case:
 
     @property
     def pod(self) -> dict[str, Any]:
-        pod = yaml.safe_load((self.folder / "pod.yaml").read_text())
+        (pod,) = read_yaml(self.folder / "pod.yaml")
         assert isinstance(pod, dict)
         return pod
 
     @property
     def policy_resources(self) -> list[dict[str, Any]]:
-        return list(yaml.safe_load_all((self.folder / "policies.yaml").read_text()))
+        return read_yaml(self.folder / "policies.yaml")
 
     @property
     def policies(self) -> list[FairnessPolicy]:
@@ -48,9 +49,10 @@ class Case:
     @property
     def settings(self) -> InjectionSettings:
         file = self.folder / "settings.yaml"
-        changed = yaml.safe_load(file.read_text()) if file.exists() else {}
+        (changed,) = read_yaml(file) if file.exists() else [{}]
         return InjectionSettings(**(asdict(SETTINGS) | changed))
 
+    @cache  # noqa: B019 - there are as many cases as folders
     def decision(self) -> Decision:
         return decide(self.pod, self.policies, self.settings)
 
@@ -61,6 +63,11 @@ class Case:
         if decision.patch:
             files["injected.yaml"] = _yaml(patched(self.pod, decision))
         return files
+
+
+def read_yaml(path: Path) -> list[Any]:
+    """The documents in a file, by the quick parser."""
+    return list(yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader))
 
 
 def cases() -> Iterator[Case]:

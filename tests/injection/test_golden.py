@@ -2,11 +2,10 @@
 
 import kubernetes_validate
 import pytest
-import yaml
 
 from fairqueue_api import PolicyError, check_policy
 from fairqueue_operator.injection import Outcome, Reason
-from injection.golden_files import GOLDEN, Case, cases, patched
+from injection.golden_files import GOLDEN, Case, cases, patched, read_yaml
 from injection.invariants import check_engine, check_injected
 
 CASES = list(cases())
@@ -33,7 +32,7 @@ def test_a_golden_folder_has_the_files_of_its_decision_and_no_others(case: Case)
 
 @pytest.mark.parametrize("case", INJECTED, ids=named)
 def test_the_patch_gives_the_golden_pod_which_kubernetes_takes(case: Case) -> None:
-    golden = yaml.safe_load((case.folder / "injected.yaml").read_text())
+    (golden,) = read_yaml(case.folder / "injected.yaml")
     assert patched(case.pod, case.decision()) == golden
     kubernetes_validate.validate(golden, "1.36", strict=True)
 
