@@ -77,14 +77,14 @@ class Transport:
         secret: bool = False,
     ) -> dict[str, Any]:
         """The answer to one request, which is a JSON object. With `secret`, errors repeat nothing of what the server
-        says."""
+        says but for who forbids it."""
         response = await self._send(method, path, query, body, self._request_limits, content_type, accept)
         try:
             content = await _body(response, f"{method} {path}")
         finally:
             response.release()
         if response.status >= 400:
-            raise refusal(f"{method} {path}", response.status, b"" if secret else content)
+            raise refusal(f"{method} {path}", response.status, content, secret=secret)
         answer = decoded(content)
         if answer is None:
             raise Unreachable(f"{method} {path}: the answer is not a JSON object")

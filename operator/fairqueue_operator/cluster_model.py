@@ -23,7 +23,7 @@ class Forbidden(ClusterError):
     """Our credential has no right to it."""
 
 
-class Unauthenticated(Forbidden):
+class Unauthenticated(ClusterError):
     """Our credential is not known, or not any more. Other rights would not help."""
 
 
@@ -58,6 +58,8 @@ class StoredDocument:
     owner_uids: tuple[str, ...]
     """Whose deletion deletes it: to be the policy's uid, and no other."""
     resource_version: str
+    is_ours: bool = True
+    """Else somebody else has a Secret of that name, which is to be left alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class DocumentCluster(Protocol):
 class _Read:
     document: StoredDocument | None
     revision: str
+    has_vanished: bool = False
 
 
 class Documents:
@@ -40,9 +41,25 @@ class Documents:
         read = self._read.get(key)
         known = read.document if read is not None else None
         if read is None or (known.resource_version if known is not None else None) != version:
+            was_there = known is not None or (read is not None and read.has_vanished)
             known = await self._cluster.read_document(*key)
-            self._read[key] = _Read(known, _revision(known))
+            self._read[key] = _Read(known, _revision(known), was_there and known is None)
         return None if known is None else known.text
+
+    def known_text(self, key: PolicyKey) -> str | None:
+        """What was stored when it could be read last."""
+        read = self._read.get(key)
+        return None if read is None or read.document is None else read.document.text
+
+    def has_vanished(self, key: PolicyKey) -> bool:
+        """Whether what was stored is not there any more, and nothing was stored since."""
+        read = self._read.get(key)
+        return read is not None and read.has_vanished
+
+    def is_taken(self, key: PolicyKey) -> bool:
+        """Whether a Secret of that name is there that is not fairqueue's."""
+        read = self._read.get(key)
+        return read is not None and read.document is not None and not read.document.is_ours
 
     def revision(self, key: PolicyKey) -> str:
         """Of what is stored as far as is known; empty if it is nothing that a proxy can read."""

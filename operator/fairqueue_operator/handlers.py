@@ -14,6 +14,7 @@ from .injection.names import INJECT_LABEL
 from .store import PolicyKey, Store
 
 _REQUEST_SECONDS: Final = 30.0
+_PAGE: Final = 500
 
 
 def registry_of(store: Store, touched: Callable[[Iterable[PolicyKey]], None]) -> kopf.OperatorRegistry:
@@ -44,6 +45,8 @@ def settings() -> kopf.OperatorSettings:
     made.peering.standalone = True
     made.scanning.disabled = True
     made.networking.request_timeout = _REQUEST_SECONDS
+    # A page at a time, or thousands of pods would be held at once.
+    made.watching.chunk_size = _PAGE
     # On the server's side: all others never come here.
     made.watching.label_selectors["v1", "pods"] = f"{INJECT_LABEL}=true"
     return made

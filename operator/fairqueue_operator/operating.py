@@ -9,7 +9,6 @@ import logging
 import random
 import sys
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final, cast
@@ -36,6 +35,7 @@ from .operator_cluster import OperatorCluster
 from .operator_metrics import OperatorMetrics
 from .operator_options import OperatorOptions
 from .planning.nudging import NudgeSchedule
+from .planning.pod_facts import read_pod
 from .policy_cache import InvalidPolicy
 from .reconciler import Reconciler
 from .running import EXIT_BAD_INPUT, CannotStart, first, listening, running, unless
@@ -128,6 +128,7 @@ class Operator:
             now=_now,
             monotonic=monotonic,
             written=written("status").inc,
+            touched=self._touched,
         )
         self._metrics.read_at_scrape(lambda: len(self._queue), self._count_policies, self._store.orphaned)
         return [
@@ -168,23 +169,29 @@ class Operator:
         while True:
             try:
                 await self._list()
+                # What kopf does not find when it begins, it never watches.
+                if await self._cluster.policies_are_discovered():
+                    return
+                log_lines.warning("FairnessPolicy is not a kind that the API server has yet: is the CRD installed?")
             except ClusterError as error:
                 log_lines.warning("policies and pods cannot be listed yet", error=str(error))
-                await asyncio.sleep(backoff.next_seconds())
-            else:
-                return
+            await asyncio.sleep(backoff.next_seconds())
 
     async def _list(self) -> None:
-        # Pods last: one that names a policy is younger than it.
+        self._store.begin_listing()
+        # Pods last: one that is bound to a policy is younger than it. Of each only its facts are kept.
         policies = await self._cluster.list_policies()
-        pods = [pod async for pod in self._cluster.asking_pods()]
-        self._touched(self._store.replace(policies.items, pods))
+        pods = [facts async for pod in self._cluster.asking_pods() if (facts := read_pod(pod)) is not None]
+        self._touched(self._store.end_listing(policies.items, pods))
+        self._metrics.listed_at.set_to_current_time()
 
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_SECONDS * self._jitter.uniform(0.9, 1.1))
-            with suppress(ClusterError):
+            try:
                 await self._list()
+            except ClusterError as error:
+                log_lines.warning("policies and pods could not be listed again", error=str(error))
             self._touched([key for key, _ in self._store.policies()])
 
     def _touched(self, keys: Iterable[PolicyKey]) -> None:

@@ -16,6 +16,8 @@ from .selector_query import query_of
 from .shared_cluster import SharedCluster
 
 FIELD_MANAGER: Final = "fairqueue-operator"
+_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+_MANAGER: Final = "fairqueue"
 DOCUMENT_ENTRY: Final = "document.json"
 _APPLY: Final = "application/apply-patch+yaml"
 _APPLIED: Final = {"fieldManager": FIELD_MANAGER, "force": "true"}
@@ -26,6 +28,16 @@ _PARTIAL_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s
 
 class OperatorCluster(SharedCluster):
     """See the module's text. Each call is one request, but for lists of many pages."""
+
+    async def policies_are_discovered(self) -> bool:
+        """Whether the API server says that it has such a kind. A list may work some seconds earlier."""
+        try:
+            groups = await self._transport.ask("GET", "/apis")
+            answer = await self._transport.ask("GET", POLICIES)
+        except NotFound:
+            return False
+        named = any(mapping(it).get("name") == POLICIES.split("/")[2] for it in groups.get("groups") or ())
+        return named and any(mapping(it).get("name") == "fairnesspolicies" for it in answer.get("resources") or ())
 
     async def asking_pods(self) -> AsyncGenerator[Resource, None]:
         """All pods that ask for the proxy, in all namespaces, but for those that have ended; no more than a page of
@@ -76,7 +88,7 @@ class OperatorCluster(SharedCluster):
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {"app.kubernetes.io/managed-by": "fairqueue"},
+                "labels": {_MANAGED_BY: _MANAGER},
                 "ownerReferences": [owner],
             },
             "data": encoded({DOCUMENT_ENTRY: text.encode()}),
@@ -127,7 +139,8 @@ class OperatorCluster(SharedCluster):
 def _document(stored: StoredSecret) -> StoredDocument:
     content = stored.data.get(DOCUMENT_ENTRY)
     text = None if content is None else content.decode(errors="replace")
-    return StoredDocument(text, stored.owner_uids, stored.resource_version)
+    is_ours = stored.labels.get(_MANAGED_BY) == _MANAGER
+    return StoredDocument(text, stored.owner_uids, stored.resource_version, is_ours)
 
 
 def _lease(namespace: str, name: str, spec: Resource, resource_version: str | None) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class OperatorMetrics:
         for what in ("document", "status", "nudge"):
             self.writes.labels(what)
         self.leading = Gauge("fairqueue_operator_leading", "1 in the replica that does the work.", registry=registry)
+        self.listed_at = Gauge(
+            "fairqueue_operator_last_list_timestamp_seconds",
+            "When everything was listed last, which finds what watches have missed: every five minutes.",
+            registry=registry,
+        )
         self._queue_length = Gauge(
             "fairqueue_operator_queue_length", "Policies that wait to be looked at.", registry=registry
         )

@@ -4,24 +4,26 @@ Level-triggered: whatever has happened, the same is done, and nothing if everyth
 in `planning`; here they are carried out. Whatever the API server refuses is raised, and tried again by the queue.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from .acknowledgements import Acknowledgements, Followed
-from .cluster_model import ClusterError, Forbidden, NotFound, Resource
+from .cluster_model import ClusterError, NotFound, Resource, ResourceList
 from .documents import Documents
 from .event_poster import EventPoster
 from .nudger import Nudger
 from .planning.conditions import new_status, same
-from .planning.judging import Judgement, access_denied, judge
+from .planning.judging import Judgement, access_denied, judge, name_taken, secrets_being_read
 from .planning.nudging import NudgeSchedule
 from .planning.orphans import notes_on_orphans
 from .planning.pod_facts import PodFacts
 from .planning.programming import Acknowledgement, Programming, assess
+from .planning.secrets_view import Denied, Open, SecretsView, Unknown
 from .planning.transitions import notes_of
 from .policy_cache import InvalidPolicy
+from .resource_json import uid_of
 from .secret_watches import SecretWatches
 from .store import KnownPolicy, PolicyKey, Store
 from .unlabelled_pods import UnlabelledPods
@@ -31,6 +33,8 @@ class StatusCluster(Protocol):
     """What is needed of the API server."""
 
     async def apply_status(self, namespace: str, policy: str, status: Resource) -> None: ...
+
+    async def list_policies(self, namespace: str | None = None) -> ResourceList: ...
 
 
 class Reconciler:
@@ -51,6 +55,7 @@ class Reconciler:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         written: Callable[[], None],
+        touched: Callable[[Iterable[PolicyKey]], None],
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -64,6 +69,7 @@ class Reconciler:
         self._now = now
         self._monotonic = monotonic
         self._written = written
+        self._touched = touched
         # Pods of which it was said that their policy is gone, by uid.
         self._told_of: dict[PolicyKey, set[str]] = {}
 
@@ -75,6 +81,9 @@ class Reconciler:
             return
         self._told_of.pop(key, None)
         judgement, problem = await self._store_document(key, policy)
+        if isinstance(problem, NotFound):
+            self._touched(self._store.forget_policy(key))
+            return
         pods = self._store.pods_of(key)
         revision = self._documents.revision(key)
         said = self._follow(key, pods, revision)
@@ -89,29 +98,50 @@ class Reconciler:
         )
         if not self._is_too_early(key, policy, judgement, programming, pods, said):
             await self._write_status(key, policy, judgement, programming)
-        if problem is not None and not isinstance(problem, Forbidden):
+        if problem is not None:
             raise problem
 
     async def _store_document(self, key: PolicyKey, policy: KnownPolicy) -> tuple[Judgement, ClusterError | None]:
-        """What the policy comes to, with what kept its document from being stored."""
+        """What the policy comes to, with what kept its document from being read or stored."""
         secrets = self._secrets.of(key.namespace)
-        rivals = [it.facts for it in self._store.policies_of(key.namespace).values()]
-        problem: ClusterError | None = None
-        stored = None
+        if not isinstance(secrets.view, Open):
+            return self._judge_unseen(key, policy, secrets.view), None
         try:
             stored = await self._documents.stored(key, secrets.version_of_document(key.name))
+            if self._documents.is_taken(key):
+                judgement = self._judge(key, policy, secrets.view, None)
+                return replace(judgement, accepted=name_taken(key.namespace, key.name), document=None), None
+            if self._documents.has_vanished(key):
+                await self._make_sure_of(key, policy)
         except ClusterError as error:
-            problem = error
-        judgement = judge(policy.facts, rivals, self._store.pods_of(key), secrets.view, stored)
-        if problem is None and judgement.document is not None:
-            try:
+            return self._judge(key, policy, secrets.view, self._documents.known_text(key)), error
+        judgement = self._judge(key, policy, secrets.view, stored)
+        try:
+            if judgement.document is not None:
                 await self._documents.store(key, policy.facts.uid, judgement.document)
-            except ClusterError as error:
-                problem = error
-        if isinstance(problem, Forbidden):
-            secrets.refused(str(problem))
-            judgement = replace(judgement, accepted=access_denied(key.namespace, str(problem)))
-        return judgement, problem
+        except ClusterError as error:
+            return judgement, error
+        return judgement, None
+
+    def _judge(self, key: PolicyKey, policy: KnownPolicy, view: SecretsView, stored: str | None) -> Judgement:
+        rivals = [it.facts for it in self._store.policies_of(key.namespace).values()]
+        return judge(policy.facts, rivals, self._store.pods_of(key), view, stored)
+
+    def _judge_unseen(self, key: PolicyKey, policy: KnownPolicy, view: Denied | Unknown) -> Judgement:
+        """The namespace's Secrets, and so the stored document, cannot be seen, or not yet."""
+        judgement = self._judge(key, policy, view, self._documents.known_text(key))
+        if judgement.accepted.holds:
+            # It names no keys: but what cannot be stored is not in force.
+            unseen = secrets_being_read(key.namespace)
+            accepted = access_denied(key.namespace, view.because) if isinstance(view, Denied) else unseen
+            judgement = replace(judgement, accepted=accepted)
+        return replace(judgement, document=None)
+
+    async def _make_sure_of(self, key: PolicyKey, policy: KnownPolicy) -> None:
+        """What a policy owns goes with it: is it there still? Else the same would be stored and deleted for ever."""
+        listed = await self._cluster.list_policies(key.namespace)
+        if not any(uid_of(item) == policy.facts.uid for item in listed.items):
+            raise NotFound(f"FairnessPolicy {key.namespace}/{key.name} is gone")
 
     def _follow(self, key: PolicyKey, pods: tuple[PodFacts, ...], revision: str) -> Mapping[str, Acknowledgement]:
         """Has the pods asked, and nudged if they are behind. Returns what they have said so far."""
@@ -155,7 +185,8 @@ class Reconciler:
         try:
             await self._cluster.apply_status(*key, status)
         except NotFound:
-            # Deleted meanwhile: its event is on the way.
+            # Its event is on the way, or was missed.
+            self._touched(self._store.forget_policy(key))
             return
         self._written()
         self._store.put_status(key, status)

@@ -34,6 +34,11 @@ def name_of(item: Resource) -> str:
     return str(mapping(item.get("metadata")).get("name", ""))
 
 
+def uid_of(item: Resource) -> str:
+    """The object's uid."""
+    return str(mapping(item.get("metadata")).get("uid", ""))
+
+
 def labels_of(item: Resource) -> dict[str, str]:
     """The object's labels."""
     return {str(key): str(value) for key, value in mapping(mapping(item.get("metadata")).get("labels")).items()}

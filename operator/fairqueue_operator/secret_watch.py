@@ -6,7 +6,6 @@ that fails is no deletion; but a 403, to whatever was asked, makes the view `Den
 The API server does not end a watch when the right to it is taken away, so watches are short: the next one tells.
 """
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -22,7 +21,6 @@ from .cluster_model import (
     ResourceEvent,
     ResourceList,
     StoredSecret,
-    Unauthenticated,
     Unreachable,
 )
 from .known_secrets import KnownSecrets
@@ -65,40 +63,25 @@ class SecretWatch:
         # The version from which to go on; None: everything is to be listed.
         self._from: str | None = None
         self._failures = 0
-        # What somebody else was refused since the last watch that went well to its end.
-        self._refusal: str | None = None
         # What was logged last; empty once it goes well.
         self._said = ""
-        # By which the present watch can be broken off.
-        self._following: asyncio.Timeout | None = None
 
     def version_of_document(self, policy: str) -> str | None:
         """Of the Secret in which a document is stored for a policy of that name; None if none is seen."""
         return self._known.documents.get(policy)
 
-    def refused(self, because: str) -> None:
-        """Somebody else met a 403 in this namespace: the right to it has to be seen anew."""
-        self._refusal = because
-        self._deny(because)
-        if self._following is not None:
-            self._following.reschedule(asyncio.get_running_loop().time())
-            self._following = None
-
     async def run(self, pause: Pause) -> None:
         """Lists and watches for ever; never raises."""
         while True:
             try:
-                async with asyncio.timeout(None) as self._following:
-                    await self._follow()
+                await self._follow()
             except Exception as error:
                 self._failed(error)
                 wait = self._backoff.next_seconds()
             else:
-                self._refusal = None
                 self._went_well()
                 # A server that ends each watch at once must not be asked without a pause.
                 wait = self._jitter.uniform(0, 1)
-            self._following = None
             await pause(wait)
 
     async def _follow(self) -> None:
@@ -143,9 +126,7 @@ class SecretWatch:
             self._changed(policy)
 
     def _open(self) -> None:
-        # A watch that is being broken off has nothing to say any more.
-        if self._following is not None:
-            self._show(Open(self._known.labelled()))
+        self._show(Open(self._known.labelled()))
 
     def _deny(self, because: str) -> None:
         self._known = KnownSecrets()
@@ -159,16 +140,12 @@ class SecretWatch:
 
     def _went_well(self) -> None:
         self._failures = 0
-        # If all goes well here and others are refused, that must not become a quick round of both.
-        if self._refusal is None:
-            self._backoff.reset()
+        self._backoff.reset()
         self._say("")
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        if isinstance(error, TimeoutError):
-            self._deny(self._refusal or "")
-        elif isinstance(error, Forbidden) and not isinstance(error, Unauthenticated):
+        if isinstance(error, Forbidden):
             self._deny(str(error))
             self._say("secrets may not be read", error)
         elif isinstance(error, ClusterError):

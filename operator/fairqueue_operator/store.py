@@ -1,7 +1,8 @@
 """What the operator knows of policies and pods, and which policies a change of either concerns. No I/O.
 
-Filled by the watches' events; `replace_*` after a list puts right what a watch has missed (an object that went while
-a watch was broken off has no event). Of pods only a few facts are kept.
+Filled by the watches' events. A list puts right what a watch has missed, as an object that went while a watch was
+broken off has no event; what events have said since the list began is newer than it. Events of one object come in
+order; those of an object and of another that was made under its name later may not. Of pods only a few facts are kept.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from .cluster_model import Resource
 from .planning.pod_facts import PodFacts, read_pod
 from .planning.policy_facts import PolicyFacts, read_policy_facts
-from .resource_json import mapping
+from .resource_json import mapping, uid_of
 
 
 class PolicyKey(NamedTuple):
@@ -29,12 +30,14 @@ class KnownPolicy:
     status: Resource
     read_from: Resource
     """What of the resource the facts are of."""
+    version: int = 0
 
 
 @dataclass(slots=True)
 class _Namespace:
     policies: dict[str, KnownPolicy] = field(default_factory=dict)
     pods: dict[str, PodFacts] = field(default_factory=dict)
+    pod_versions: dict[str, int] = field(default_factory=dict)
 
 
 class Store:
@@ -44,6 +47,9 @@ class Store:
         self._namespaces: dict[str, _Namespace] = {}
         # Policy → names of pods that it selects, or that are bound to it.
         self._members: dict[PolicyKey, set[str]] = {}
+        # Of what events have told since a list was begun.
+        self._policies_told: set[PolicyKey] = set()
+        self._pods_told: set[tuple[str, str]] = set()
 
     def policy(self, key: PolicyKey) -> KnownPolicy | None:
         """The policy, if there is one."""
@@ -77,20 +83,13 @@ class Store:
         )
 
     def put_policy(self, item: Resource) -> set[PolicyKey]:
-        """A policy is there, or has changed."""
+        """An event: a policy is there, or has changed."""
         key = _policy_key(item)
-        known = self._namespaces.setdefault(key.namespace, _Namespace())
-        before, status, matters = known.policies.get(key.name), mapping(item.get("status")), _without_status(item)
-        if before is not None and before.read_from == matters:
-            known.policies[key.name] = KnownPolicy(before.facts, status, matters)
-            return {key} if status != before.status else set()
-        facts = read_policy_facts(item)
-        known.policies[key.name] = KnownPolicy(facts, status, matters)
-        self._members[key] = {
-            pod.name for pod in known.pods.values() if pod.bound_policy == key.name or facts.selects(pod.labels)
-        }
-        # Another's selector may have come to meet, or to leave, the same pods.
-        return {PolicyKey(key.namespace, name) for name in known.policies}
+        self._policies_told.add(key)
+        known = self.policy(key)
+        if known is not None and known.facts.uid != uid_of(item) and _version(item) < known.version:
+            return set()
+        return self._put_policy(item)
 
     def put_status(self, key: PolicyKey, status: Resource) -> None:
         """We wrote it; the event says so later."""
@@ -99,14 +98,87 @@ class Store:
             known.policies[key.name] = replace(policy, status=status)
 
     def drop_policy(self, item: Resource) -> set[PolicyKey]:
-        """A policy is gone; its own key is among those returned, for the pods that it leaves behind."""
-        return self._drop_policy(_policy_key(item))
+        """An event: a policy is gone; its own key is among those returned, for the pods that it leaves behind.
+
+        One of the same name that was made since is another: events of different objects come in any order.
+        """
+        key = _policy_key(item)
+        self._policies_told.add(key)
+        known = self.policy(key)
+        return set() if known is None or known.facts.uid != uid_of(item) else self._drop_policy(key)
 
     def put_pod(self, item: Resource) -> set[PolicyKey]:
-        """A pod is there, or has changed."""
+        """An event: a pod is there, or has changed."""
         pod = read_pod(item)
         if pod is None:
             return self.drop_pod(item)
+        self._pods_told.add((pod.namespace, pod.name))
+        known = self._namespaces.setdefault(pod.namespace, _Namespace())
+        before, version = known.pods.get(pod.name), _version(item)
+        if before is not None and before.uid != pod.uid and version < known.pod_versions.get(pod.name, 0):
+            return set()
+        known.pod_versions[pod.name] = version
+        return self._put_pod(pod)
+
+    def drop_pod(self, item: Resource) -> set[PolicyKey]:
+        """An event: a pod is gone."""
+        namespace, name = _place(item)
+        self._pods_told.add((namespace, name))
+        known = self._namespaces.get(namespace)
+        pod = None if known is None else known.pods.get(name)
+        return set() if pod is None or pod.uid != uid_of(item) else self._drop_pod(pod)
+
+    def forget_policy(self, key: PolicyKey) -> set[PolicyKey]:
+        """The API server says that it is not there."""
+        return self._drop_policy(key)
+
+    def begin_listing(self) -> None:
+        """A list of everything is about to be asked for."""
+        self._policies_told, self._pods_told = set(), set()
+
+    def end_listing(self, policies: Iterable[Resource], pods: Iterable[PodFacts]) -> set[PolicyKey]:
+        """All that there was when it was listed."""
+        listed_policies = {_policy_key(item): item for item in policies}
+        listed_pods = {(pod.namespace, pod.name): pod for pod in pods}
+        touched: set[PolicyKey] = set()
+        for key in listed_policies.keys() - self._policies_told:
+            touched |= self._put_policy(listed_policies[key])
+        for place in listed_pods.keys() - self._pods_told:
+            touched |= self._put_pod(listed_pods[place])
+        for key in {key for key, _ in self.policies()} - listed_policies.keys() - self._policies_told:
+            touched |= self._drop_policy(key)
+        known_pods = {(it.namespace, it.name): it for known in self._namespaces.values() for it in known.pods.values()}
+        for place in known_pods.keys() - listed_pods.keys() - self._pods_told:
+            touched |= self._drop_pod(known_pods[place])
+        return touched
+
+    def _put_policy(self, item: Resource) -> set[PolicyKey]:
+        key = _policy_key(item)
+        known = self._namespaces.setdefault(key.namespace, _Namespace())
+        before, status, matters = known.policies.get(key.name), mapping(item.get("status")), _without_status(item)
+        if before is not None and before.read_from == matters:
+            known.policies[key.name] = KnownPolicy(before.facts, status, matters, _version(item))
+            return {key} if status != before.status else set()
+        facts = read_policy_facts(item)
+        known.policies[key.name] = KnownPolicy(facts, status, matters, _version(item))
+        self._members[key] = {
+            pod.name for pod in known.pods.values() if pod.bound_policy == key.name or facts.selects(pod.labels)
+        }
+        # Another's selector may have come to meet, or to leave, the same pods.
+        return {PolicyKey(key.namespace, name) for name in known.policies}
+
+    def _drop_policy(self, key: PolicyKey) -> set[PolicyKey]:
+        known = self._namespaces.get(key.namespace)
+        if known is None or known.policies.pop(key.name, None) is None:
+            return set()
+        self._members[key] = {pod.name for pod in known.pods.values() if pod.bound_policy == key.name}
+        if not self._members[key]:
+            del self._members[key]
+        left = {key, *(PolicyKey(key.namespace, name) for name in known.policies)}
+        self._forget_if_empty(key.namespace)
+        return left
+
+    def _put_pod(self, pod: PodFacts) -> set[PolicyKey]:
         known = self._namespaces.setdefault(pod.namespace, _Namespace())
         before = known.pods.get(pod.name)
         if before == pod:
@@ -121,43 +193,12 @@ class Store:
             self._members.setdefault(key, set()).add(pod.name)
         return concerned | left
 
-    def drop_pod(self, item: Resource) -> set[PolicyKey]:
-        """A pod is gone."""
-        namespace, name = _place(item)
-        known = self._namespaces.get(namespace)
-        pod = None if known is None else known.pods.pop(name, None)
-        if known is None or pod is None:
-            return set()
+    def _drop_pod(self, pod: PodFacts) -> set[PolicyKey]:
+        known = self._namespaces[pod.namespace]
+        del known.pods[pod.name]
+        known.pod_versions.pop(pod.name, None)
         left = self._leave(pod)
-        self._forget_if_empty(namespace)
-        return left
-
-    def replace(self, policies: Iterable[Resource], pods: Iterable[Resource]) -> set[PolicyKey]:
-        """All there is, by a list of both."""
-        touched: set[PolicyKey] = set()
-        seen_policies, seen_pods = set(), set()
-        for item in policies:
-            seen_policies.add(_policy_key(item))
-            touched |= self.put_policy(item)
-        for item in pods:
-            seen_pods.add(_place(item))
-            touched |= self.put_pod(item)
-        for key in [key for key, _ in self.policies() if key not in seen_policies]:
-            touched |= self._drop_policy(key)
-        known_pods = [(namespace, name) for namespace, known in self._namespaces.items() for name in known.pods]
-        for namespace, name in set(known_pods) - seen_pods:
-            touched |= self.drop_pod({"metadata": {"namespace": namespace, "name": name}})
-        return touched
-
-    def _drop_policy(self, key: PolicyKey) -> set[PolicyKey]:
-        known = self._namespaces.get(key.namespace)
-        if known is None or known.policies.pop(key.name, None) is None:
-            return set()
-        self._members[key] = {pod.name for pod in known.pods.values() if pod.bound_policy == key.name}
-        if not self._members[key]:
-            del self._members[key]
-        left = {key, *(PolicyKey(key.namespace, name) for name in known.policies)}
-        self._forget_if_empty(key.namespace)
+        self._forget_if_empty(pod.namespace)
         return left
 
     def _leave(self, pod: PodFacts) -> set[PolicyKey]:
@@ -184,6 +225,12 @@ def _without_status(item: Resource) -> dict[str, Any]:
     metadata = mapping(item.get("metadata"))
     kept = {name: metadata.get(name) for name in ("uid", "generation", "creationTimestamp")}
     return {"metadata": kept, "spec": item.get("spec")}
+
+
+def _version(item: Resource) -> int:
+    """Resource versions of one kind can be compared, since Kubernetes 1.35 by promise."""
+    version = str(mapping(item.get("metadata")).get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
 
 
 def _policy_key(item: Resource) -> PolicyKey:

@@ -207,6 +207,28 @@ async def test_secrets_are_created_read_and_replaced(server: ApiServer, cluster:
     assert server.secrets["s"]["metadata"]["labels"]["app.kubernetes.io/component"] == "injector"
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ('secrets "s" is forbidden: exceeded quota: few, requested: secrets=1, used: 5', "exceeded quota: few"),
+        (
+            'secrets is forbidden: User "u" cannot get resource "secrets" in API group ""',
+            'cannot get resource "secrets"',
+        ),
+        ('admission webhook "a.b" denied the request: hunter2', 'admission webhook "a.b"'),
+        ("secrets \"s\" is forbidden: ValidatingAdmissionPolicy 'p' denied: hunter2", "ValidatingAdmissionPolicy 'p'"),
+        ("is forbidden: in namespace ns because it is being terminated", "namespace ns because it is being terminated"),
+    ],
+)
+async def test_who_forbids_something_of_a_secret_is_said_and_nothing_else(
+    server: ApiServer, cluster: InjectorCluster, message: str, said: str
+) -> None:
+    server.script["GET", SECRET] = [refusing(403, message)]
+    with pytest.raises(Forbidden) as caught:
+        await cluster.read_secret("ns", "s")
+    assert str(caught.value) == f"GET {SECRET}: 403 {said}"
+
+
 async def test_what_is_said_of_a_secret_in_a_refusal_is_not_repeated(
     server: ApiServer, cluster: InjectorCluster
 ) -> None:

@@ -189,6 +189,18 @@ async def test_it_waits_for_the_right_to_look(server: DiscoveredApiServer, proce
     await until(lambda: len(server.watches) == 1)
 
 
+async def test_it_waits_until_the_kind_is_discovered_and_then_watches_it(
+    server: DiscoveredApiServer, processes: list[Process]
+) -> None:
+    """Or it would never hear of a policy again but by the list of every five minutes."""
+    server.script["GET", "/apis"] += [_saying({"groups": []})] * 2
+    one = await processes[0].start()
+    await until(lambda: len(server.watches) == 1)
+    assert one.said("FairnessPolicy is not a kind that the API server has yet: is the CRD installed?")
+    server.apply(policy())
+    await until(lambda: DOCUMENT in server.objects)
+
+
 async def test_without_a_cluster_it_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("nothing")
     code, error = await (await Process(tmp_path / "kubeconfig", "operator-0").start()).ended()

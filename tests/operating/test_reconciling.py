@@ -163,7 +163,9 @@ def test_a_stored_document_that_somebody_deletes_or_changes_is_put_back() -> Non
         world.delete_secret("team", "shared-fairqueue")
         await soon()
         assert world.document(KEY).revision == revision
-        world.apply_secret("team", "shared-fairqueue", {"document.json": "{}"}, None)
+        world.apply_secret(
+            "team", "shared-fairqueue", {"document.json": "{}"}, "app.kubernetes.io/managed-by", "fairqueue"
+        )
         await soon()
         assert world.document(KEY).revision == revision
 
@@ -269,14 +271,66 @@ def test_an_api_server_that_is_down_costs_nothing_but_time() -> None:
     operated(story)
 
 
-def test_a_right_to_read_and_not_to_write_is_a_missing_right_too() -> None:
+def test_a_document_that_may_not_be_written_is_its_own_policys_matter_and_tried_again_with_longer_waits() -> None:
     async def story(world: World, _operator: OperatorInMemory) -> None:
-        world.read_only.add("team")
-        world.apply_policy(policy())
+        world.apply_secret("team", "keys", {"alice": "the-key"}, API_KEYS)
+        world.apply_policy(with_key())
         await soon()
-        assert world.status(KEY)["Accepted"] == "False SecretAccessDenied"
+        # As a quota, an admission policy or a grant without that verb have it.
+        world.read_only.add("team")
+        world.apply_policy(policy("other", labels={"app": "other"}))
+        count = len(world.writes)
+        await soon(600)
+        conditions = world.status(PolicyKey("team", "other"))
+        assert (conditions["Accepted"], conditions["Programmed"]) == ("True Accepted", "False DocumentNotWritten")
+        assert world.status(KEY)["Accepted"] == "True Accepted"
+        assert len(world.writes) - count <= 3
         world.read_only.clear()
         await soon(40)
+        assert world.document(PolicyKey("team", "other"))
+
+    operated(story)
+
+
+def test_a_credential_that_is_not_known_is_no_missing_grant() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.apply_policy(policy())
+        await soon()
+        world.is_known = False
+        world.apply_policy(policy(mode="Observe"))
+        await soon(120)
+        world.is_known = True
+        await soon(40)
+        assert world.document(KEY).mode == "Observe"
+        assert not any("SecretAccessDenied" in str(event) for event in world.events)
+
+    operated(story)
+
+
+def test_a_deletion_that_no_event_told_of_is_no_reason_to_write_for_ever() -> None:
+    async def story(world: World, operator: OperatorInMemory) -> None:
+        world.apply_policy(policy())
+        await soon()
+        world.deafen(operator._heard)
+        world.delete_policy(KEY)
+        count = len(world.writes)
+        await soon(300)
+        assert len(world.writes) == count
+        assert operator.store.policy(KEY) is None
+        world.listen(operator._heard)
+
+    operated(story)
+
+
+def test_a_secret_of_somebody_elses_is_left_alone() -> None:
+    async def story(world: World, _operator: OperatorInMemory) -> None:
+        world.apply_secret("team", "shared-fairqueue", {"password": "theirs"}, None)
+        world.apply_policy(policy())
+        await soon()
+        assert world.status(KEY)["Accepted"] == "False NameTaken"
+        assert world.secrets["team"]["shared-fairqueue"].data == {"password": b"theirs"}
+        world.delete_secret("team", "shared-fairqueue")
+        await soon()
         assert world.status(KEY)["Accepted"] == "True Accepted"
 
     operated(story)
@@ -287,7 +341,7 @@ def test_what_could_not_be_written_is_tried_again() -> None:
         world.writing_fails = True
         world.apply_policy(policy())
         await soon()
-        assert world.status(KEY)["Programmed"] == "False Pending"
+        assert world.status(KEY)["Programmed"] == "False DocumentNotWritten"
         world.writing_fails = False
         await soon(10)
         assert world.document(KEY)

@@ -273,38 +273,6 @@ async def test_a_credential_that_is_not_known_is_no_denial(server: StoringApiSer
     assert isinstance(open_watch.watch.view, Open)
 
 
-async def test_a_refusal_that_others_met_denies_at_once_and_has_the_right_tried_again(
-    server: StoringApiServer, open_watch: Watched
-) -> None:
-    open_watch.watch.refused("PATCH: 403")
-    open_watch.watch.refused("PATCH: 403")
-    assert open_watch.watch.view == Denied("PATCH: 403")
-    await open_watch.shows(keys={"chat": b"one"})
-    assert open_watch.changes == [None] * 3
-
-
-async def test_what_is_under_way_when_a_refusal_is_told_shows_nothing_more(
-    server: StoringApiServer, open_watch: Watched
-) -> None:
-    """Else a view that was just emptied would be open, as if all keys had been revoked."""
-    for name in ("a", "b"):
-        server.put_secret(name, KEYS, k=b"x")
-    await until(lambda: len(open_watch.contents) == 3)
-    views: list[Any] = []
-
-    def changed(policy: str | None) -> None:
-        view = open_watch.watch.view
-        views.append(sorted(view.secrets) if isinstance(view, Open) else type(view))
-        if len(views) == 1:
-            open_watch.watch.refused("PATCH: 403")
-
-    open_watch.watch._changed = changed
-    server.delete_secret("a")
-    server.delete_secret("b")
-    await until(lambda: len(views) >= 3)
-    assert views == [["b", "keys"], Denied, ["keys"]]
-
-
 async def test_a_watch_that_goes_on_failing_has_everything_listed(
     server: StoringApiServer, open_watch: Watched
 ) -> None:
@@ -318,28 +286,6 @@ async def test_a_watch_that_goes_on_failing_has_everything_listed(
     server.delete_secret("keys")
     open_watch.held.set()
     await open_watch.shows()
-
-
-async def test_who_may_read_and_not_write_goes_round_slowly(server: StoringApiServer, open_watch: Watched) -> None:
-    for _ in range(8):
-        open_watch.watch.refused("PATCH: 403")
-        await open_watch.shows(keys={"chat": b"one"})
-        await until(lambda: server.requests[-1].query.get("watch") == "true")
-    assert all(wait >= LONGEST_SECONDS / 2 for wait in open_watch.waits[6:])
-    server.break_watches()
-    await open_watch.rounds(1)
-    await until(lambda: server.requests[-1].query.get("watch") == "true")
-    open_watch.watch.refused("PATCH: 403")
-    await open_watch.rounds(1)
-    assert open_watch.waits[-1] <= 1, "a watch that went well to its end has made good for it"
-
-
-async def test_a_refusal_during_a_pause_has_everything_listed(server: StoringApiServer, open_watch: Watched) -> None:
-    await open_watch.broken_off(server)
-    open_watch.watch.refused("PATCH: 403")
-    assert open_watch.watch.view == Denied("PATCH: 403")
-    open_watch.held.set()
-    await open_watch.shows(keys={"chat": b"one"})
 
 
 async def test_of_stored_documents_the_versions_are_known(server: StoringApiServer, open_watch: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,11 @@ changes = st.lists(
     | st.tuples(st.just("replace"), st.tuples(st.lists(policies, max_size=4), st.lists(pods, max_size=4))),
     max_size=25,
 )
+
+
+def listed(store: Store, policies: list[Json], pods: list[Json]) -> set[PolicyKey]:
+    store.begin_listing()
+    return store.end_listing(policies, [facts for item in pods if (facts := read_pod(item))])
 
 
 class Model:
@@ -84,7 +90,7 @@ def test_knows_what_looking_at_everything_would_find_and_tells_all_whom_a_change
     keys = [PolicyKey(namespace, name) for namespace in NAMESPACES for name in POLICIES]
     for what, given_item in given_changes:
         before = {key: model.seen_from(key) for key in keys}
-        told = store.replace(*given_item) if what == "replace" else getattr(store, what)(given_item)
+        told = listed(store, *given_item) if what == "replace" else getattr(store, what)(given_item)
         model.change(what, given_item)
         for key in keys:
             assert {known.name for known in store.pods_of(key)} == model.pods_of(key)
@@ -136,3 +142,48 @@ def test_a_pod_of_which_nothing_that_matters_has_changed_concerns_nobody() -> No
     store.put_policy(policy())
     assert store.put_pod(pod()) == {PolicyKey("team", "shared")}
     assert store.put_pod(pod()) == set()
+
+
+def made_again(item: Json, uid: str, version: str) -> Json:
+    return {**item, "metadata": {**item["metadata"], "uid": uid, "resourceVersion": version}}
+
+
+KINDS = [("put_policy", "drop_policy", policy()), ("put_pod", "drop_pod", pod())]
+
+
+@pytest.mark.parametrize(("put", "drop", "item"), KINDS)
+def test_what_is_heard_late_of_an_object_is_not_taken_for_its_successor(put: str, drop: str, item: Json) -> None:
+    store = Store()
+    old, new = made_again(item, "old", "7"), made_again(item, "new", "9")
+    getattr(store, put)(old)
+    getattr(store, put)(new)
+    # As kopf may give them, which has a worker for each uid.
+    assert getattr(store, put)(made_again(item, "old", "8")) == set()
+    assert getattr(store, drop)(made_again(item, "old", "8")) == set()
+    known = store.policy(PolicyKey("team", "shared"))
+    uid = known.facts.uid if known else store._namespaces["team"].pods["engine-0"].uid
+    assert uid == "new"
+
+
+def test_what_events_say_while_a_list_comes_stands_before_the_list() -> None:
+    store = Store()
+    for name in ("changed", "deleted"):
+        store.put_policy(policy(name))
+    store.put_pod(pod(started=False))
+    store.begin_listing()
+    store.put_policy(policy("changed", generation=2, mode="Observe"))
+    store.drop_policy(policy("deleted"))
+    store.put_policy(policy("new"))
+    store.put_pod(pod())
+    store.put_pod(pod("new"))
+    before = read_pod(pod(started=False))
+    assert before
+    store.end_listing([policy("changed"), policy("deleted")], [before])
+    assert {key.name: known.facts.generation for key, known in store.policies()} == {"changed": 2, "new": 1}
+    assert {it.name: it.proxy_started for it in store.pods_of(PolicyKey("team", "new"))} == {
+        "engine-0": True,
+        "new": True,
+    }
+    # And the next list is believed again.
+    assert listed(store, [], [])
+    assert list(store.policies()) == []

@@ -24,6 +24,7 @@ from fairqueue_operator.cluster_model import (
     ResourceList,
     StoredDocument,
     StoredSecret,
+    Unauthenticated,
     Unreachable,
 )
 from fairqueue_operator.documents import Documents
@@ -32,6 +33,7 @@ from fairqueue_operator.event_poster import EventPoster
 from fairqueue_operator.injection.label_selectors import matches
 from fairqueue_operator.nudger import Nudger
 from fairqueue_operator.planning.nudging import NudgeSchedule
+from fairqueue_operator.planning.pod_facts import read_pod
 from fairqueue_operator.planning.programming import Acknowledgement
 from fairqueue_operator.reconciler import Reconciler
 from fairqueue_operator.secret_watches import SecretWatches
@@ -66,6 +68,7 @@ class World:
     secrets: dict[str, dict[str, _Secret]] = field(default_factory=dict)
     granted: set[str] = field(default_factory=set)
     is_up: bool = True
+    is_known: bool = True
     writes: list[tuple[str, Any]] = field(default_factory=list)
     events: list[Json] = field(default_factory=list)
     # What each pod's proxy runs on, by address; those that do not answer.
@@ -116,8 +119,10 @@ class World:
     def delete_pod(self, name: str) -> None:
         self._tell("pod", "DELETED", self.pods.pop(name))
 
-    def apply_secret(self, namespace: str, name: str, data: Mapping[str, str], label: str | None) -> None:
-        labels = {} if label is None else {label: "true"}
+    def apply_secret(
+        self, namespace: str, name: str, data: Mapping[str, str], label: str | None, value: str = "true"
+    ) -> None:
+        labels = {} if label is None else {label: value}
         content = {key: value.encode() for key, value in data.items()}
         self._put_secret(namespace, name, _Secret(content, labels, self._next_version()))
 
@@ -142,7 +147,9 @@ class World:
         stored = await self.read_secret(namespace, f"{policy}-fairqueue")
         if stored is None:
             return None
-        return StoredDocument(stored.data["document.json"].decode(), stored.owner_uids, stored.resource_version)
+        content = stored.data.get("document.json", b"").decode()
+        is_ours = stored.labels.get("app.kubernetes.io/managed-by") == "fairqueue"
+        return StoredDocument(content, stored.owner_uids, stored.resource_version, is_ours)
 
     async def apply_document(self, namespace: str, policy: str, policy_uid: str, text: str) -> StoredDocument:
         self._check(namespace)
@@ -151,7 +158,8 @@ class World:
         if self.writing_fails:
             raise Unreachable("500 etcd is slow today")
         version = self._next_version()
-        secret = _Secret({"document.json": text.encode()}, {}, version, (policy_uid,))
+        labels = {"app.kubernetes.io/managed-by": "fairqueue"}
+        secret = _Secret({"document.json": text.encode()}, labels, version, (policy_uid,))
         self._put_secret(namespace, f"{policy}-fairqueue", secret)
         self.writes.append(("document", PolicyKey(namespace, policy)))
         return StoredDocument(text, (policy_uid,), version)
@@ -164,6 +172,10 @@ class World:
         item["status"] = json.loads(json.dumps(status))
         self.writes.append(("status", PolicyKey(namespace, policy)))
         self._tell("policy", "MODIFIED", item)
+
+    async def list_policies(self, namespace: str | None = None) -> ResourceList:
+        self._check()
+        return ResourceList(tuple(it for key, it in self.policies.items() if key.namespace == namespace), "1")
 
     async def nudge_pod(self, namespace: str, pod: str, value: str) -> None:
         self._check()
@@ -220,12 +232,14 @@ class World:
         self.asked.append(address)
         await asyncio.sleep(0.01)
         if address in self.silent:
-            return Acknowledgement("", "", f"no answer at {address}")
+            return Acknowledgement("", "", f"no answer at {address}", answered=False)
         return Acknowledgement(*self.running.get(address, ("", "")), "")
 
     def _check(self, namespace: str | None = None) -> None:
         if not self.is_up:
             raise Unreachable("the API server is down")
+        if not self.is_known:
+            raise Unauthenticated("401")
         if namespace is not None and namespace not in self.granted:
             raise Forbidden(f"403 secrets of {namespace}")
 
@@ -332,13 +346,16 @@ class OperatorInMemory:
             now=self._now,
             monotonic=_clock,
             written=lambda: None,
+            touched=self.touched,
         )
         self._parts = [acknowledgements.run(), unlabelled.run(), nudger.run(), poster.run(), self.secrets.run()]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Lists, watches and works from now on."""
-        self.touched(self.store.replace(list(self.world.policies.values()), list(self.world.pods.values())))
+        self.store.begin_listing()
+        pods = [facts for item in self.world.pods.values() if (facts := read_pod(item))]
+        self.touched(self.store.end_listing(self.world.policies.values(), pods))
         self.world.listen(self._heard)
         self._tasks = [asyncio.create_task(each) for each in (*self._parts, self._work(), self._work())]
 

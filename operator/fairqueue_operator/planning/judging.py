@@ -21,6 +21,7 @@ from fairqueue_api import (
 from fairqueue_api.errors import NOT_SUPPORTED_YET
 from fairqueue_api.revoking import revoke
 
+from ..injection.names import secret_name
 from ..policy_cache import InvalidPolicy
 from .pod_facts import PodFacts
 from .policy_facts import PolicyFacts
@@ -74,6 +75,31 @@ def access_denied(namespace: str, because: str) -> Verdict:
     return verdict("False", "SecretAccessDenied", message)
 
 
+def not_written(namespace: str, because: str) -> Verdict:
+    """The document could not be stored, or what is stored not be read; `because` is what the API server said."""
+    message = (
+        f"The document could not be read or written: {because}. What may refuse it: a ResourceQuota, an admission "
+        f"policy, a namespace that is ending (kubectl -n {namespace} describe quota), or a grant without create and "
+        f"patch: kubectl apply -k manifests/overlays/tenant-namespace -n {namespace}"
+    )
+    return verdict("False", "DocumentNotWritten", message)
+
+
+def name_taken(namespace: str, policy: str) -> Verdict:
+    """There is a Secret where the document would be stored, and it is not fairqueue's."""
+    name = secret_name(policy)
+    message = (
+        f"Secret {name}, which would hold the document, is there and is not fairqueue's: delete it, or, if it was made "
+        f"for this: kubectl -n {namespace} label secret {name} app.kubernetes.io/managed-by=fairqueue"
+    )
+    return verdict("False", "NameTaken", message)
+
+
+def secrets_being_read(namespace: str) -> Verdict:
+    """The operator has just started."""
+    return verdict("Unknown", "Pending", f"The Secrets of namespace {namespace} are being read.")
+
+
 def _outcome(
     policy: PolicyFacts, rivals: Iterable[PolicyFacts], pods: Iterable[PodFacts], secrets: SecretsView
 ) -> Document | Verdict:
@@ -111,7 +137,7 @@ def _rendered(policy: PolicyFacts, parsed: FairnessPolicy, secrets: SecretsView)
     if not client_keys and not engine_keys:
         secrets = _NO_SECRETS
     if isinstance(secrets, Unknown):
-        return verdict("Unknown", "Pending", f"The Secrets of namespace {policy.namespace} are being read.")
+        return secrets_being_read(policy.namespace)
     if isinstance(secrets, Denied):
         return access_denied(policy.namespace, secrets.because)
     clients = LabelledKeys(policy.namespace, secrets, API_KEYS_LABEL, client_keys)
