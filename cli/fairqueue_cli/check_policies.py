@@ -43,6 +43,8 @@ def _judge(policy: Policy) -> Iterator[Line]:
         text = f"{policy.key} is not in force in all its pods: {_said(programmed)}"
         if programmed.reason == "NoMatchingPods":
             yield warning(text, f"kubectl -n {policy.namespace} get pods{_selected(policy)} --show-labels")
+        elif programmed.reason == "DocumentNotWritten":
+            yield failed(text, f"kubectl -n {policy.namespace} describe resourcequotas")
         else:
             yield failed(text, f"fairqueue status -n {policy.namespace}")
 

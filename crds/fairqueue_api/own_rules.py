@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from .crd_markers import LIST_MAP_KEYS, LIST_TYPE, CrdMarker
 from .errors import NOT_SUPPORTED_YET, Problem
-from .models import FairnessPolicy, Spec
+from .models import DNS_SUBDOMAIN, FairnessPolicy, LabelExpression, Spec
 from .rules import Finding
 
 # RFC 9110, section 5.1: a field name is a token. Any other header can never arrive.
@@ -21,6 +21,10 @@ _HEADERS_OF_HTTP = frozenset(
     {"connection", "content-encoding", "content-length", "content-type", "expect", "host", "transfer-encoding"}
 )
 _SOURCES_NOT_SUPPORTED_YET = frozenset({"JWT", "ServiceAccount"})
+# What Kubernetes takes as the name of a label, after its prefix, and as its value.
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_MAX_PREFIX_CHARACTERS = 253
+_MAX_SHOWN_CHARACTERS = 80
 _UNFIT_IN_A_HEADER = re.compile(r"\A[ \t]|[ \t]\Z|[\x00-\x1f\x7f]")
 
 
@@ -57,6 +61,43 @@ def _repeated(path: str, entries: Sequence[object], keys: Sequence[str]) -> Iter
             yield f"{path}[{index}].name", f"is the name of {earlier} too", "choose another name"
         else:
             yield f"{path}[{index}]", f"repeats {earlier}", "remove it"
+
+
+def _selector_is_one_of_labels(spec: Spec) -> Iterator[Finding]:
+    for key, value in spec.selector.match_labels.items():
+        if found := list(_label("spec.selector.matchLabels", key)):
+            yield from found
+        else:
+            yield from _label_value(f"spec.selector.matchLabels.{key}", value)
+    for index, expression in enumerate(spec.selector.match_expressions):
+        path = f"spec.selector.matchExpressions[{index}]"
+        yield from _label(f"{path}.key", expression.key)
+        yield from _label_values(f"{path}.values", expression)
+
+
+def _label(path: str, key: str) -> Iterator[Finding]:
+    prefix, slash, name = key.rpartition("/")
+    has_prefix = len(prefix) <= _MAX_PREFIX_CHARACTERS and re.fullmatch(DNS_SUBDOMAIN, prefix) is not None
+    if not _LABEL.fullmatch(name) or (slash and not has_prefix):
+        yield path, f"{_shown(key)} cannot be the name of a label", "write one such as app or example.org/app"
+
+
+def _label_value(path: str, value: str) -> Iterator[Finding]:
+    if value and not _LABEL.fullmatch(value):
+        what = f"{_shown(value)} cannot be the value of a label"
+        yield path, what, "use letters, digits, and - _ . within, as the label of the pod has it"
+
+
+def _label_values(path: str, expression: LabelExpression) -> Iterator[Finding]:
+    if expression.operator in ("In", "NotIn"):
+        if not expression.values:
+            yield path, f"is empty, and {expression.operator} needs a value", "add one, or use Exists or DoesNotExist"
+        for index, value in enumerate(expression.values):
+            yield from _label_value(f"{path}[{index}]", value)
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}...")
 
 
 def _headers_can_arrive(spec: Spec) -> Iterator[Finding]:
@@ -119,6 +160,7 @@ def _subjects_can_be_verified(spec: Spec) -> Iterator[Finding]:
 
 
 _RULES: Sequence[Callable[[Spec], Iterable[Finding]]] = (
+    _selector_is_one_of_labels,
     _headers_can_arrive,
     _sources_are_supported,
     _a_key_has_one_tenant,

@@ -1,10 +1,9 @@
 """Asks pods' proxies which document they run on. Pods are anybody's: whatever one says, or does not, becomes a value.
 
 No redirects, no proxies from the environment, no cookies, nothing compressed, and never more than a small answer in a
-short time; so many are asked at once and no more, and those that wait for their turn have no time running.
+short time. How many are asked at once is for those to say who ask.
 """
 
-import asyncio
 import json
 import os
 from ipaddress import ip_address
@@ -15,7 +14,6 @@ import aiohttp
 from .injection.names import ADMIN_PORT
 from .planning.programming import Acknowledgement
 
-AT_ONCE: Final = 32
 CONNECT_SECONDS: Final = 1.0
 TOTAL_SECONDS: Final = 2.0
 MOST_BYTES: Final = 65_536
@@ -29,7 +27,6 @@ class Asking:
     def __init__(self, port: int = ADMIN_PORT, *, total_seconds: float = TOTAL_SECONDS) -> None:
         self._port = port
         self._limits = aiohttp.ClientTimeout(total=total_seconds, sock_connect=CONNECT_SECONDS)
-        self._free = asyncio.Semaphore(AT_ONCE)
 
     async def __aenter__(self) -> "Asking":
         # Thousands of pods are asked once in a while: connections are not kept.
@@ -48,16 +45,15 @@ class Asking:
 
     async def ask(self, address: str) -> Acknowledgement:
         """What the proxy at that IP address says. Never raises."""
-        async with self._free:
-            try:
-                return _read(await self._content(address))
-            except TimeoutError:
-                problem = "no answer in time"
-            except aiohttp.ClientConnectorError as error:
-                problem = os.strerror(error.errno or 0).lower()
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                problem = _line(str(error)) or type(error).__name__
-        return Acknowledgement("", "", f"no answer at {_where(_line(address), self._port)}: {problem}")
+        try:
+            return _read(await self._content(address))
+        except TimeoutError:
+            problem = "no answer in time"
+        except aiohttp.ClientConnectorError as error:
+            problem = os.strerror(error.errno or 0).lower()
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            problem = _line(str(error)) or type(error).__name__
+        return Acknowledgement("", "", f"no answer at {_where(_line(address), self._port)}: {problem}", answered=False)
 
     async def _content(self, address: str) -> bytes:
         ip_address(address)

@@ -26,6 +26,8 @@ class _Read:
     document: StoredDocument | None
     revision: str
     has_vanished: bool = False
+    # The resource version with which this text came.
+    written_as: str = ""
 
 
 class Documents:
@@ -42,8 +44,11 @@ class Documents:
         known = read.document if read is not None else None
         if read is None or (known.resource_version if known is not None else None) != version:
             was_there = known is not None or (read is not None and read.has_vanished)
-            known = await self._cluster.read_document(*key)
-            self._read[key] = _Read(known, _revision(known), was_there and known is None)
+            before, known = known, await self._cluster.read_document(*key)
+            written_as = "" if known is None else known.resource_version
+            if read is not None and before is not None and known is not None and before.text == known.text:
+                written_as = read.written_as
+            self._read[key] = _Read(known, _revision(known), was_there and known is None, written_as)
         return None if known is None else known.text
 
     def known_text(self, key: PolicyKey) -> str | None:
@@ -66,6 +71,12 @@ class Documents:
         read = self._read.get(key)
         return "" if read is None else read.revision
 
+    def version(self, key: PolicyKey) -> str:
+        """Of the last write of what is stored, as far as is known; empty if nothing is. What others have written beside
+        the document, as labels are, is none."""
+        read = self._read.get(key)
+        return "" if read is None else read.written_as
+
     async def store(self, key: PolicyKey, policy_uid: str, text: str) -> bool:
         """Has this text stored, for that policy to own. Returns whether it had to be written."""
         read = self._read.get(key)
@@ -73,7 +84,7 @@ class Documents:
         if document is not None and document.text == text and document.owner_uids == (policy_uid,):
             return False
         stored = await self._cluster.apply_document(*key, policy_uid, text)
-        self._read[key] = _Read(stored, _revision(stored))
+        self._read[key] = _Read(stored, _revision(stored), written_as=stored.resource_version)
         self._written()
         return True
 

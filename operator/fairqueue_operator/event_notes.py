@@ -25,9 +25,12 @@ class Reporter:
     name: str
     controller: str
     action: str
+    quiet_seconds: float = 0.0
+    """So long it does not say the same again. 0: whatever it says is new."""
 
 
-INJECTOR: Final = Reporter("fairqueue-injector", "fairqueue.dev/injector", "Inject")
+# Denied again and again, in the same words: controllers try until there is a pod.
+INJECTOR: Final = Reporter("fairqueue-injector", "fairqueue.dev/injector", "Inject", quiet_seconds=600.0)
 OPERATOR: Final = Reporter("fairqueue-operator", "fairqueue.dev/operator", "Reconcile")
 
 

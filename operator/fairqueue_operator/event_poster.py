@@ -1,7 +1,7 @@
-"""Writes Events in the background: few, none twice within ten minutes, and never in an admission's way.
+"""Writes Events in the background, each when it is its turn, and never in an admission's way.
 
-`tell` is synchronous and drops what is too much; `run` is the one task that writes. What cannot be written is logged
-and forgotten.
+`tell` is synchronous; `run` is the one task that writes. While the API server does not answer, what was told waits.
+What it refuses is logged and forgotten.
 """
 
 import asyncio
@@ -10,15 +10,15 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from . import log_lines
-from .cluster_model import ClusterError
+from .cluster_model import ClusterError, Unreachable
 from .event_notes import Note, Reporter, event
+from .event_queue import EventQueue, Waiting
 
-QUIET_SECONDS: Final = 600.0
-_WAITING: Final = 256
+PAUSE_SECONDS: Final = 5.0
+"""After no answer."""
+STALE_SECONDS: Final = 3600.0
+"""API servers keep Events no longer than that; older ones are not written any more."""
 _REMEMBERED: Final = 4096
-# Events in a burst, and then one in so many seconds.
-BURST: Final = 20.0
-_SECONDS_PER_EVENT: Final = 2.0
 
 
 class EventCluster(Protocol):
@@ -43,38 +43,68 @@ class EventPoster:
         self._instance = instance
         self._clock = clock
         self._monotonic = monotonic
-        self._waiting: asyncio.Queue[Note] = asyncio.Queue(_WAITING)
-        # Note → when it was told, the oldest first.
+        self._queue = EventQueue(monotonic())
+        self._news = asyncio.Event()
+        # Note → when it was written, the oldest first, if the reporter repeats itself.
         self._told: dict[Note, float] = {}
-        self._allowance = BURST
-        self._counted_at = monotonic()
+        self._is_dropping = False
+        self._is_failing = False
 
     def tell(self, notes: Iterable[Note]) -> None:
-        """Takes up what was not told lately, if there is room for it."""
+        """Has them written, but for what the reporter has said lately if it is one that repeats itself."""
+        now = self._monotonic()
+        self._forget(now - self._reporter.quiet_seconds)
         for note in notes:
-            now = self._monotonic()
-            self._forget(now - QUIET_SECONDS)
-            if note in self._told or not self._may_spend(now):
+            if note in self._told:
                 continue
-            try:
-                self._waiting.put_nowait(note)
-            except asyncio.QueueFull:
-                continue
-            self._told[note] = now
-            self._allowance -= 1
+            if self._queue.put(note, self._clock(), now) is not None and not self._is_dropping:
+                self._is_dropping = True
+                log_lines.warning("Events wait that are too many: the oldest are dropped", waiting=len(self._queue))
+            self._news.set()
 
     async def run(self) -> None:
-        """Writes what was taken up, for ever."""
+        """Writes what is told, for ever."""
         while True:
-            await self._write(await self._waiting.get())
+            self._news.clear()
+            now = self._monotonic()
+            waiting = self._queue.take(now)
+            if waiting is not None:
+                await self._write(waiting)
+                continue
+            wait = self._queue.wait_seconds(now)
+            self._is_dropping = self._is_dropping and wait is not None
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
 
-    async def _write(self, note: Note) -> None:
+    async def _write(self, waiting: Waiting) -> None:
+        note = waiting.note
+        if self._reporter.quiet_seconds:
+            # From now on, as it may be told again before the API server has answered.
+            self._told[note] = self._monotonic()
         try:
-            await self._cluster.create_event(note.namespace, event(note, self._reporter, self._instance, self._clock()))
+            content = event(note, self._reporter, self._instance, waiting.happened)
+            await self._cluster.create_event(note.namespace, content)
+        except Unreachable as error:
+            await self._keep(waiting, error)
+            return
         except ClusterError as error:
             log_lines.warning("an Event could not be written", reason=note.reason, error=str(error))
         except Exception:
             log_lines.log.exception("an Event could not be written")
+        self._is_failing = False
+
+    async def _keep(self, waiting: Waiting, error: Unreachable) -> None:
+        self._told.pop(waiting.note, None)
+        now = self._monotonic()
+        if not self._is_failing:
+            log_lines.warning("Events cannot be written: they wait", error=str(error))
+        self._is_failing = True
+        if now - waiting.since < STALE_SECONDS:
+            self._queue.give_back(waiting, now)
+        await asyncio.sleep(PAUSE_SECONDS)
 
     def _forget(self, before: float) -> None:
         while self._told:
@@ -82,8 +112,3 @@ class EventPoster:
             if told_at > before and len(self._told) <= _REMEMBERED:
                 return
             del self._told[note]
-
-    def _may_spend(self, now: float) -> bool:
-        self._allowance = min(BURST, self._allowance + (now - self._counted_at) / _SECONDS_PER_EVENT)
-        self._counted_at = now
-        return self._allowance >= 1

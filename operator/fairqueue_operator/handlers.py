@@ -15,6 +15,7 @@ from .store import PolicyKey, Store
 
 _REQUEST_SECONDS: Final = 30.0
 _PAGE: Final = 500
+_IDLE_SECONDS: Final = 0.2
 
 
 def registry_of(store: Store, touched: Callable[[Iterable[PolicyKey]], None]) -> kopf.OperatorRegistry:
@@ -47,6 +48,8 @@ def settings() -> kopf.OperatorSettings:
     made.networking.request_timeout = _REQUEST_SECONDS
     # A page at a time, or thousands of pods would be held at once.
     made.watching.chunk_size = _PAGE
+    # As long, each object's worker keeps what it was told of last.
+    made.queueing.idle_timeout = _IDLE_SECONDS
     # On the server's side: all others never come here.
     made.watching.label_selectors["v1", "pods"] = f"{INJECT_LABEL}=true"
     return made

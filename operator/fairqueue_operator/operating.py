@@ -19,7 +19,6 @@ from fairqueue_api.models import Selector
 from fairqueue_api.told import Told
 
 from . import log_lines
-from .acknowledgements import Acknowledgements
 from .acknowledging import Asking
 from .backoff import Backoff
 from .cluster import connect
@@ -27,14 +26,13 @@ from .cluster_model import ClusterError
 from .documents import Documents
 from .event_notes import OPERATOR
 from .event_poster import EventPoster
+from .follower import Follower
 from .handlers import registry_of, settings
 from .lease import Lease, Lost
 from .listener import Listener
-from .nudger import Nudger
 from .operator_cluster import OperatorCluster
 from .operator_metrics import OperatorMetrics
 from .operator_options import OperatorOptions
-from .planning.nudging import NudgeSchedule
 from .planning.pod_facts import read_pod
 from .policy_cache import InvalidPolicy
 from .reconciler import Reconciler
@@ -109,21 +107,19 @@ class Operator:
         self._told.listen_to_signals()
 
     def _background(self, asking: Asking) -> list[Coroutine[Any, Any, None]]:
-        acknowledgements = Acknowledgements(asking.ask, self._queue.add, monotonic, self._jitter)
         unlabelled = UnlabelledPods(self._cluster, self._selectors, self._queue.add, self._jitter)
-        schedule = NudgeSchedule()
         written = self._metrics.writes.labels
-        nudger = Nudger(self._cluster, schedule, acknowledgements, monotonic, written("nudge").inc)
+        follower = Follower(
+            self._cluster, asking.ask, self._queue.add_after, monotonic, self._jitter, written("nudge").inc
+        )
         poster = EventPoster(self._cluster, OPERATOR, self._options.instance, _now, monotonic)
         reconciler = Reconciler(
             cluster=self._cluster,
             store=self._store,
             secrets=self._secrets,
             documents=Documents(self._cluster, written("document").inc),
-            acknowledgements=acknowledgements,
+            follower=follower,
             unlabelled=unlabelled,
-            schedule=schedule,
-            nudger=nudger,
             poster=poster,
             now=_now,
             monotonic=monotonic,
@@ -132,9 +128,8 @@ class Operator:
         )
         self._metrics.read_at_scrape(lambda: len(self._queue), self._count_policies, self._store.orphaned)
         return [
-            acknowledgements.run(),
+            follower.run(),
             unlabelled.run(),
-            nudger.run(),
             poster.run(),
             self._secrets.run(),
             self._resync(),
@@ -148,7 +143,7 @@ class Operator:
                 raise Lost("the lease was not renewed in time")
             try:
                 with self._metrics.seconds.time():
-                    await reconciler.reconcile(key)
+                    again = await reconciler.reconcile(key)
             except ClusterError as error:
                 log_lines.warning("tried again later", namespace=key.namespace, policy=key.name, error=str(error))
                 self._failed(key)
@@ -157,6 +152,8 @@ class Operator:
                 self._failed(key)
             else:
                 self._queue.forget(key)
+                if again is not None:
+                    self._queue.add_after(key, again)
             finally:
                 self._queue.done(key)
 

@@ -1,4 +1,4 @@
-"""Rules that are in no CRD: entries that are there twice, headers, keys and identities that belong to one tenant."""
+"""Rules that are in no CRD: labels, headers, entries that are there twice, keys and identities of one tenant."""
 
 from typing import Any
 
@@ -127,6 +127,53 @@ def test_an_identity_that_no_header_can_bring_is_refused(value: str) -> None:
     assert refusals(policy(**identities([value]))) == [
         "policy.yaml: spec.tenants[0].subjects[0].value: has white space around it or control characters in it, and "
         "can never arrive: write it as the gateway sends it"
+    ]
+
+
+SELECTED = ["app", "A_b.c", "example.org/app", f"{'a' * 63}.{'b' * 63}/x", "1/2", "x" * 63]
+VALUES = ["", "llm", "v1.2_rc-3", "X", "x" * 63]
+
+
+@pytest.mark.parametrize("key", SELECTED)
+@pytest.mark.parametrize("value", VALUES)
+def test_a_selector_of_labels_is_accepted(key: str, value: str) -> None:
+    expression = {"key": key, "operator": "In", "values": [value]}
+    assert refusals(policy(selector={"matchLabels": {key: value}, "matchExpressions": [expression]})) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "a b", "-app", "app-", "app/", "/app", "Example.org/app", "a/b/c", "x" * 64, f"{'a.' * 127}a/x", "app\n"],
+)
+def test_a_key_that_no_label_can_have_is_refused(key: str) -> None:
+    shown = ascii(key) if len(key) <= 80 else ascii(f"{key[:80]}...")
+    end = f"{shown} cannot be the name of a label: write one such as app or example.org/app"
+    selector = {"matchLabels": {key: "x"}, "matchExpressions": [{"key": key, "operator": "Exists"}]}
+    assert refusals(policy(selector=selector)) == [
+        f"policy.yaml: spec.selector.matchLabels: {end}",
+        f"policy.yaml: spec.selector.matchExpressions[0].key: {end}",
+    ]
+
+
+@pytest.mark.parametrize("value", ["a b", " ", "-a", "a.", "a/b", "a,b", "a)", "\u00e9", "a\n"])
+def test_a_value_that_no_label_can_have_is_refused(value: str) -> None:
+    end = (
+        f"{value!a} cannot be the value of a label: "
+        "use letters, digits, and - _ . within, as the label of the pod has it"
+    )
+    expressions = [{"key": "app", "operator": operator, "values": ["x", value]} for operator in ("In", "NotIn")]
+    assert refusals(policy(selector={"matchLabels": {"app": value}, "matchExpressions": expressions})) == [
+        f"policy.yaml: spec.selector.matchLabels.app: {end}",
+        f"policy.yaml: spec.selector.matchExpressions[0].values[1]: {end}",
+        f"policy.yaml: spec.selector.matchExpressions[1].values[1]: {end}",
+    ]
+
+
+@pytest.mark.parametrize("operator", ["In", "NotIn"])
+def test_a_choice_among_no_values_is_refused(operator: str) -> None:
+    assert refusals(policy(selector={"matchExpressions": [{"key": "app", "operator": operator}]})) == [
+        f"policy.yaml: spec.selector.matchExpressions[0].values: is empty, and {operator} needs a value: "
+        "add one, or use Exists or DoesNotExist"
     ]
 
 

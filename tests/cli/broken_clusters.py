@@ -226,6 +226,14 @@ BROKEN: dict[str, tuple[Change, str, str, str, str]] = {
         add(not_ready("Programmed", "PartiallyProgrammed", "1 of 2")),
         "policies", "failed", "not in force in all its pods: PartiallyProgrammed: 1 of 2", "fairqueue status -n team",
     ),
+    "policy that proxies refuse": (
+        add(not_ready("Programmed", "ProxiesRefuse", "0 of 2")),
+        "policies", "failed", "not in force in all its pods: ProxiesRefuse: 0 of 2", "fairqueue status -n team",
+    ),
+    "policy whose document is refused": (
+        add(not_ready("Programmed", "DocumentNotWritten", "exceeded quota")),
+        "policies", "failed", "DocumentNotWritten: exceeded quota", "kubectl -n team describe resourcequotas",
+    ),
     "policy without pods": (
         add(not_ready("Programmed", "NoMatchingPods", "none")),
         "policies", "warning", "NoMatchingPods", "kubectl -n team get pods -l 'app=engine' --show-labels",

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairqueue_operator import event_poster
 from fairqueue_operator.admission import Review, read_review
 from fairqueue_operator.cluster_model import Forbidden
 from fairqueue_operator.event_notes import INJECTOR, OPERATOR, Note, event, notes_on
@@ -105,27 +104,15 @@ async def test_the_same_is_told_once_in_ten_minutes(poster: EventPoster, cluster
     assert len({made["metadata"]["name"] for _, made in cluster.events}) == 6
 
 
-async def test_many_different_ones_are_a_burst_and_then_one_each_two_seconds(
-    poster: EventPoster, cluster: FakeCluster, clock: Clock
+async def test_what_is_told_again_while_it_is_being_written_is_written_once(
+    poster: EventPoster, cluster: FakeCluster
 ) -> None:
-    poster.tell(note(number) for number in range(1000))
-    await until(lambda: len(cluster.events) == event_poster.BURST)
-    clock.advance(seconds=10)
-    poster.tell(note(number) for number in range(1000))
-    await until(lambda: len(cluster.events) == event_poster.BURST + 5)
-    clock.advance(hours=5)
-    poster.tell(note(number) for number in range(1000))
-    await until(lambda: len(cluster.events) == 2 * event_poster.BURST + 5)
-
-
-async def test_while_the_api_server_hangs_no_more_waits_than_there_is_room_for(clock: Clock) -> None:
-    """Nobody writes: there is no task."""
-    poster = EventPoster(FakeCluster(), INJECTOR, "i", clock, clock.monotonic)
-    for number in range(1000):
-        poster.tell([note(number)])
-        clock.advance(seconds=2)
-    assert poster._waiting.qsize() == 256
-    assert len(poster._told) <= 300
+    cluster.before["create_event"] = lambda: poster.tell([note()])
+    poster.tell([note()])
+    await until(lambda: cluster.events != [])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(cluster.events) == 1
 
 
 async def test_what_cannot_be_written_is_logged_and_the_next_is_written(

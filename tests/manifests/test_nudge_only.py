@@ -122,18 +122,30 @@ def test_every_injected_pod_of_the_golden_files_can_be_nudged() -> None:
     [
         ("system:serviceaccount:fairqueue-system:fairqueue-operator", True),
         ("system:serviceaccount:fairqueue-system:fairqueue-injector", False),
-        ("system:serviceaccount:team:fairqueue-operator", False),
+        ("system:serviceaccount:team:fairqueue-operator", True),
+        ("system:serviceaccount:team:my-fairqueue-operator", False),
+        ("system:serviceaccount:fairqueue-operator:default", False),
+        ("oidc:fairqueue-operator", False),
         ("system:node:a", False),
         ("admin", False),
     ],
 )
-def test_it_is_for_the_operators_account_and_nobody_else(user: str, held: bool) -> None:
+def test_it_is_for_the_operators_account_in_whichever_namespace_and_nobody_else(user: str, held: bool) -> None:
+    """A kustomization's `namespace` changes where the account is, and nothing in here."""
     verdicts = [
         value(each["expression"], request={"userInfo": {"username": user}}) for each in POLICY["matchConditions"]
     ]
     assert all(verdicts) is held
-    account = one("ServiceAccount", "fairqueue-operator", BASE)["metadata"]
-    assert (user == f"system:serviceaccount:{account['namespace']}:{account['name']}") is held
+
+
+def test_the_account_that_the_operator_runs_by_is_one_of_those() -> None:
+    """By name, which is all that there is to go by."""
+    pod = one("Deployment", "fairqueue-operator", BASE)["spec"]["template"]["spec"]
+    account = one("ServiceAccount", pod["serviceAccountName"], BASE)["metadata"]
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    (condition,) = POLICY["matchConditions"]
+    assert value(condition["expression"], request={"userInfo": {"username": user}})
+    assert account["namespace"] not in condition["expression"]
 
 
 def test_it_denies_each_change_of_a_pod_and_whatever_it_cannot_judge() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fairqueue_operator.acknowledging import AT_ONCE, MOST_BYTES, Asking
+from fairqueue_operator.acknowledging import MOST_BYTES, Asking
 from fairqueue_operator.planning.programming import Acknowledgement
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -185,7 +185,7 @@ async def test_nobody_there_is_a_problem() -> None:
         port = unused.getsockname()[1]
         async with Asking(port) as asking:
             said = await asking.ask("127.0.0.1")
-    assert said == Acknowledgement("", "", f"no answer at 127.0.0.1:{port}: connection refused")
+    assert said == Acknowledgement("", "", f"no answer at 127.0.0.1:{port}: connection refused", answered=False)
 
 
 async def test_a_host_that_takes_no_connections_is_given_up_sooner() -> None:
@@ -218,31 +218,3 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert (await asked(saying(revision="r"))).revision == "r"
-
-
-async def test_only_so_many_are_asked_at_once_and_waiting_for_a_turn_takes_no_time_from_the_answer() -> None:
-    at_once = most = 0
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0.5)
-        at_once -= 1
-        await saying(revision="r")(reader, writer)
-
-    # The last of them begin when the first would have no time left.
-    async with serving(answer) as port, Asking(port, total_seconds=2) as asking:
-        answers = await asyncio.gather(*(asking.ask("127.0.0.1") for _ in range(5 * AT_ONCE)))
-    assert {said.revision for said in answers} == {"r"}
-    assert most == AT_ONCE
-
-
-async def test_an_asking_that_is_cancelled_makes_room() -> None:
-    async with serving(hang) as port, Asking(port) as asking:
-        given_up = [asyncio.create_task(asking.ask("127.0.0.1")) for _ in range(AT_ONCE)]
-        await asyncio.sleep(0.05)
-        for each in given_up:
-            each.cancel()
-        await asyncio.gather(*given_up, return_exceptions=True)
-        assert not asking._free.locked()

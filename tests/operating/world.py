@@ -7,14 +7,14 @@ may not, or cannot, is refused as the API server would. Everything that is writt
 import asyncio
 import json
 import random
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fairqueue_api import parse_document
 from fairqueue_api.models import Selector
-from fairqueue_operator.acknowledgements import Acknowledgements
 from fairqueue_operator.cluster_model import (
     ClusterError,
     Forbidden,
@@ -30,9 +30,8 @@ from fairqueue_operator.cluster_model import (
 from fairqueue_operator.documents import Documents
 from fairqueue_operator.event_notes import OPERATOR
 from fairqueue_operator.event_poster import EventPoster
+from fairqueue_operator.follower import Follower
 from fairqueue_operator.injection.label_selectors import matches
-from fairqueue_operator.nudger import Nudger
-from fairqueue_operator.planning.nudging import NudgeSchedule
 from fairqueue_operator.planning.pod_facts import read_pod
 from fairqueue_operator.planning.programming import Acknowledgement
 from fairqueue_operator.reconciler import Reconciler
@@ -74,6 +73,8 @@ class World:
     # What each pod's proxy runs on, by address; those that do not answer.
     running: dict[str, tuple[str, str]] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    # What proxies have against what they are given, by address.
+    refusing: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     unlabelled: int = 0
     # Where Secrets may be read and not written; whether writing fails; whether what a deleted policy owns stays; how
@@ -82,11 +83,16 @@ class World:
     writing_fails: bool = False
     collects_garbage: bool = True
     early_nudges: int = 0
+    # How long it takes to find that there is no answer.
+    silence_seconds: float = 0.01
+    # From when a kubelet has read a Secret to when the proxy runs on it.
+    delivery_seconds: float = 0.0
     # Slower than a proxy's answer.
     count_seconds: float = 0.5
     _version: int = 100
     _watches: dict[str, list[asyncio.Queue[ResourceEvent]]] = field(default_factory=dict)
     _listeners: list[Any] = field(default_factory=list)
+    _on_the_way: deque[Any] = field(default_factory=deque)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     # What people do.
@@ -125,6 +131,10 @@ class World:
         labels = {} if label is None else {label: value}
         content = {key: value.encode() for key, value in data.items()}
         self._put_secret(namespace, name, _Secret(content, labels, self._next_version()))
+
+    def touch_secret(self, namespace: str, name: str) -> None:
+        """Changes nothing of what is in it, as another's label does."""
+        self._put_secret(namespace, name, replace(self.secrets[namespace][name], version=self._next_version()))
 
     def delete_secret(self, namespace: str, name: str) -> None:
         secret = self.secrets.get(namespace, {}).pop(name, None)
@@ -230,9 +240,11 @@ class World:
     async def ask(self, address: str) -> Acknowledgement:
         """What a pod's proxy says."""
         self.asked.append(address)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self.silence_seconds if address in self.silent else 0.01)
         if address in self.silent:
             return Acknowledgement("", "", f"no answer at {address}", answered=False)
+        if address in self.refusing:
+            return Acknowledgement("", "", self.refusing[address])
         return Acknowledgement(*self.running.get(address, ("", "")), "")
 
     def _check(self, namespace: str | None = None) -> None:
@@ -256,6 +268,7 @@ class World:
             secret = self.secrets.get(namespace, {}).get(f"{policy}-fairqueue")
             if secret is not None:
                 found = parse_document(secret.data["document.json"]).document
+                await asyncio.sleep(self.delivery_seconds)
                 self.running[item["status"]["podIP"]] = found.policy, found.revision
 
         self._later(later())
@@ -300,15 +313,18 @@ class World:
         self._listeners.append(listener)
 
     def deafen(self, listener: Any) -> None:
-        self._listeners.remove(listener)
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     def _tell(self, what: str, kind: str, item: Json) -> None:
         item = json.loads(json.dumps(item))
         for listener in list(self._listeners):
-            # Watches are behind what they watch.
-            asyncio.get_running_loop().call_later(EVENT_SECONDS, self._hear, listener, what, kind, item)
+            # Watches are behind what they watch, and in its order: timers of one moment have none.
+            self._on_the_way.append((listener, what, kind, item))
+            asyncio.get_running_loop().call_later(EVENT_SECONDS, self._hear)
 
-    def _hear(self, listener: Any, *event: Any) -> None:
+    def _hear(self) -> None:
+        listener, *event = self._on_the_way.popleft()
         if listener in self._listeners:
             listener(*event)
 
@@ -322,15 +338,13 @@ class OperatorInMemory:
         self.store = Store()
         self.queue: WorkQueue[PolicyKey] = WorkQueue(_clock, jitter)
         self.errors: list[Exception] = []
-        acknowledgements = Acknowledgements(world.ask, self.queue.add, _clock, jitter)
+        follower = Follower(world, world.ask, self.queue.add_after, _clock, jitter, lambda: None)
         unlabelled = UnlabelledPods(
             world,
             lambda: [(key, it.facts.parsed.spec.selector) for key, it in self.store.policies()],  # type: ignore[union-attr]
             self.queue.add,
             jitter,
         )
-        schedule = NudgeSchedule()
-        nudger = Nudger(world, schedule, acknowledgements, _clock, lambda: None)
         poster = EventPoster(world, OPERATOR, "operator-0", self._now, _clock)
         self.secrets = SecretWatches(world, self._secrets_changed, jitter)
         self.reconciler = Reconciler(
@@ -338,17 +352,15 @@ class OperatorInMemory:
             store=self.store,
             secrets=self.secrets,
             documents=Documents(world, lambda: None),
-            acknowledgements=acknowledgements,
+            follower=follower,
             unlabelled=unlabelled,
-            schedule=schedule,
-            nudger=nudger,
             poster=poster,
             now=self._now,
             monotonic=_clock,
             written=lambda: None,
             touched=self.touched,
         )
-        self._parts = [acknowledgements.run(), unlabelled.run(), nudger.run(), poster.run(), self.secrets.run()]
+        self._parts = [follower.run(), unlabelled.run(), poster.run(), self.secrets.run()]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -360,11 +372,12 @@ class OperatorInMemory:
         self._tasks = [asyncio.create_task(each) for each in (*self._parts, self._work(), self._work())]
 
     async def stop(self) -> None:
-        """At once, as if killed."""
+        """At once, as if killed. Does nothing if it was stopped before."""
         self.world.deafen(self._heard)
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(it, asyncio.CancelledError) for it in ended), ended
 
     def touched(self, keys: Any) -> None:
@@ -383,12 +396,14 @@ class OperatorInMemory:
         while True:
             key = await self.queue.get()
             try:
-                await self.reconciler.reconcile(key)
+                again = await self.reconciler.reconcile(key)
             except ClusterError as error:
                 self.errors.append(error)
                 self.queue.failed(key)
             else:
                 self.queue.forget(key)
+                if again is not None:
+                    self.queue.add_after(key, again)
             finally:
                 self.queue.done(key)
 

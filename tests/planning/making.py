@@ -60,7 +60,7 @@ def pod_item(
     proxy = {"name": "fairqueue-proxy", "started": True, "restartCount": 0}
     return {
         "metadata": metadata,
-        "spec": {"initContainers": [{"name": "fairqueue-proxy"}], "containers": []},
+        "spec": {"initContainers": [{"name": "fairqueue-proxy", "restartPolicy": "Always"}], "containers": []},
         "status": {"phase": "Running", "podIP": "10.0.0.7", "initContainerStatuses": [proxy], **status},
     }
 

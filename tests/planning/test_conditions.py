@@ -1,5 +1,6 @@
 """The status as it is written: the schema takes it, and a condition's time changes with its status alone."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from api.api_server import strict
 from fairqueue_api.crd import schema
 from fairqueue_api.status import Status
-from fairqueue_operator.planning.conditions import new_status, same
+from fairqueue_operator.planning.conditions import has_turned, new_status, same
 from fairqueue_operator.planning.judging import Judgement
 from fairqueue_operator.planning.programming import PodTotals, Programming
 from fairqueue_operator.planning.verdicts import MESSAGE_BYTES, Verdict, verdict
@@ -82,6 +83,18 @@ def test_every_word_that_changes_is_something_new() -> None:
     changed = {**status["conditions"][0], "message": "Otherwise."}
     assert not same(status, {**status, "conditions": [changed, *status["conditions"][1:]]})
     assert not same({}, status)
+
+
+def test_a_status_has_turned_with_a_reason_or_a_generation_and_not_with_counts_and_messages() -> None:
+    status = new_status({}, 3, judgement(), programming("False", "Pending"), NOW)
+    other_reason = new_status(status, 3, judgement(), programming("False", "NoMatchingPods"), NOW)
+    assert has_turned({}, status)
+    assert has_turned(status, other_reason)
+    assert has_turned(status, new_status(status, 3, judgement(), programming("True", "Pending"), NOW))
+    assert has_turned(status, new_status(status, 4, judgement(), programming("False", "Pending"), NOW))
+    told = replace(programming("False", "Pending"), programmed=Verdict("False", "Pending", "Otherwise."))
+    counted = replace(told, pods=PodTotals(9, 9, 9, 9))
+    assert not has_turned(status, new_status(status, 3, judgement(revision="b" * 64), counted, LATER))
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.just("é" * 40_000)

@@ -1,8 +1,11 @@
 """Keys from labelled Secrets: which are found, what is said of those that are not, and that no content is repeated."""
 
+from typing import Any
+
 import pytest
 
 from fairqueue_api import SecretError, digest
+from fairqueue_operator.planning import secrets_view
 from fairqueue_operator.planning.secrets_view import (
     API_KEYS_LABEL,
     ENGINE_KEY_LABEL,
@@ -80,7 +83,29 @@ def test_a_name_that_a_shell_could_misread_is_in_no_command(name: str, key: str)
 
 
 def test_client_digests_are_those_of_every_usable_key_of_clients() -> None:
-    assert VIEW.client_digests() == {digest(KEY), digest(b"shared")}
+    assert VIEW.client_digests == {digest(KEY), digest(b"shared")}
+    assert Open({}).client_digests == frozenset()
+
+
+def test_keys_are_hashed_once_when_their_secret_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many policies are judged by however many views: a namespace may have ten thousand Secrets."""
+    secrets = {f"s{number}": LabelledSecret(True, False, {"k": b"key-%d" % number}) for number in range(100)}
+    monkeypatch.setattr(secrets_view, "digest", lambda _: pytest.fail("hashed again"))
+    first, second = Open(secrets), Open(dict(secrets))
+    assert len(first.client_digests) == 100
+    assert first == second
+    assert first.client_digests is first.client_digests
+
+
+def test_of_ten_thousand_secrets_a_policy_asks_for_its_own_only() -> None:
+    class Secrets(dict[str, LabelledSecret]):
+        def __iter__(self) -> Any:
+            pytest.fail("all were looked through")
+
+        items = values = keys = __iter__
+
+    secrets = Secrets(keys=LabelledSecret(True, False, {"chat": KEY}))
+    assert LabelledKeys("team", Open(secrets), API_KEYS_LABEL, WANTED).read("keys", "chat") == KEY
 
 
 def test_no_content_is_in_a_repr() -> None:

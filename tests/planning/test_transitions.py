@@ -1,6 +1,9 @@
 """Which Events tell of a policy, and of pods that it left behind."""
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from fairqueue_operator.event_notes import NOTE_BYTES, Note
 from fairqueue_operator.planning.conditions import new_status
@@ -39,6 +42,24 @@ def test_a_reason_that_changes_is_told() -> None:
     old, new = status(None, "False", "PartiallyProgrammed"), status(None, "False", "NoMatchingPods")
     assert told(old, new) == [("Warning", "NoMatchingPods")]
     assert told(new, old) == [("Normal", "PartiallyProgrammed")]
+
+
+@pytest.mark.parametrize("reason", ["PartiallyProgrammed", "ProxiesRefuse"])
+def test_proxies_that_refuse_a_document_are_a_warning_also_where_only_that_is_new(reason: str) -> None:
+    refused = Verdict(
+        "False", reason, "1 of 3 proxies on revision aaaaaaaaaaaa (refused by 1): llm-3 has a problem: x."
+    )
+    passing = status(None, "False", "PartiallyProgrammed")
+    refusing = new_status({}, 3, judgement(), replace(programming(), programmed=refused, ready=refused), NOW)
+    assert told(passing, refusing) == [("Warning", reason)]
+    assert told(refusing, refusing) == []
+    assert told(refusing, passing) == [("Normal", "PartiallyProgrammed")]
+
+
+def test_a_document_that_cannot_be_written_is_a_warning() -> None:
+    assert told(status(None, "False", "Pending"), status(None, "False", "DocumentNotWritten")) == [
+        ("Warning", "DocumentNotWritten")
+    ]
 
 
 def test_other_words_times_and_counts_are_not_told() -> None:

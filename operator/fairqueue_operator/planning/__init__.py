@@ -3,5 +3,6 @@ documents, conditions, Events and nudges come out.
 
 The order of use, for one policy: `policy_facts`, `pod_facts` and `secrets_view` are what is known; `judging` says
 whether the policy can be in force, and with which document; `programming`, whether its pods run on it; `conditions`
-makes the status of both, `transitions` the Events; `nudging` says which pods are to be woken, and when.
+makes the status of both, `transitions` the Events; `following` says which pods are asked and woken, and when,
+and `turns` whose turn it is.
 """

@@ -49,6 +49,16 @@ def same(one: Resource, other: Resource) -> bool:
     return _own(one) == _own(other)
 
 
+def has_turned(old: Resource, new: Resource) -> bool:
+    """Whether a condition has another status or reason, or all is about another generation: more than counts, and
+    messages that name other pods."""
+    return old.get("observedGeneration") != new.get("observedGeneration") or _verdicts(old) != _verdicts(new)
+
+
+def _verdicts(status: Resource) -> dict[str, tuple[Any, Any]]:
+    return {type_: (found.get("status"), found.get("reason")) for type_, found in conditions_of(status).items()}
+
+
 def _own(status: Resource) -> dict[str, Any]:
     return {**status, "conditions": conditions_of(status)}
 

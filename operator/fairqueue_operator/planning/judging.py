@@ -164,7 +164,7 @@ def _left_in_force(stored: str | None, secrets: SecretsView) -> tuple[str | None
         return None, ""
     try:
         before = stored.encode()
-        after = revoke(before, secrets.client_digests()) if isinstance(secrets, Open) else before
+        after = revoke(before, secrets.client_digests) if isinstance(secrets, Open) else before
         revision = parse_document(after).document.revision
     except DocumentError:
         # Not even a proxy can read it.

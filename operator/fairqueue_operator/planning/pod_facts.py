@@ -1,12 +1,11 @@
 """What the planner knows of a pod: a few words of it, so that thousands of pods are little memory."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..cluster_model import Resource
-from ..injection.names import BOUND_POLICY, INJECT_LABEL, NUDGE, POLICY_LABEL, PROXY_CONTAINER, STATUS
+from ..injection.names import BOUND_POLICY, INJECT_LABEL, NUDGE, POLICY_LABEL, PROXY_CONTAINER
 
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
 
@@ -48,7 +47,7 @@ def read_pod(item: Resource) -> PodFacts | None:
         labels=labels,
         asks=labels.get(INJECT_LABEL) == "true",
         policy_label=labels.get(POLICY_LABEL, ""),
-        bound_policy=annotations.get(BOUND_POLICY, "") if _has_proxy(item, annotations) else "",
+        bound_policy=annotations.get(BOUND_POLICY, "") if _has_proxy(item) else "",
         address=_text(status.get("podIP")),
         proxy_started=proxy.get("started") is True,
         proxy_restarts=restarts if isinstance(restarts, int) else 0,
@@ -56,14 +55,10 @@ def read_pod(item: Resource) -> PodFacts | None:
     )
 
 
-def _has_proxy(item: Resource, annotations: Mapping[str, str]) -> bool:
-    """By the sidecar, or, if only the metadata is there, by what the injector noted of it."""
-    if _named(PROXY_CONTAINER, _mapping(item.get("spec")).get("initContainers")):
-        return True
-    try:
-        return "hash" in _mapping(json.loads(annotations.get(STATUS, "{}")))
-    except (ValueError, RecursionError):
-        return False
+def _has_proxy(item: Resource) -> bool:
+    """By the sidecar itself: annotations are anybody's."""
+    proxy = _named(PROXY_CONTAINER, _mapping(item.get("spec")).get("initContainers"))
+    return proxy.get("restartPolicy") == "Always"
 
 
 def _named(name: str, entries: Any) -> Mapping[str, Any]:

@@ -4,23 +4,22 @@ Never ahead of the facts: only what a proxy has said itself counts. Proxies that
 against it, or every rollout would take Ready away.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ..admission import one_line
-from ..injection.names import INJECT_LABEL
-from ..policy_cache import InvalidPolicy
 from ..text_limits import fitted
-from .judging import Judgement
+from .judging import Judgement, not_written
+from .missing_proxies import asking, hints, no_pods
 from .pod_facts import PodFacts
 from .policy_facts import PolicyFacts
-from .verdicts import Verdict, verdict
+from .verdicts import Verdict, first_named, verdict
 
-_PODS_NAMED: Final = 3
 # Of what a pod says about itself.
 _PROBLEM_BYTES: Final = 300
 _REVISION_CHARACTERS: Final = 12
+_REFUSED: Final = " (refused by "
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,13 @@ class Acknowledgement:
     revision: str
     problem: str
     """Why there is no answer, or why the proxy cannot use what it was given last; empty if all is well."""
+    answered: bool = True
+    """Whether a proxy said so: the problem is its own, then."""
+
+    @property
+    def refuses(self) -> bool:
+        """A proxy said that it cannot use what it was given."""
+        return self.answered and self.problem != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +83,24 @@ def assess(
     bound = sorted((pod for pod in pods if pod.bound_policy == policy.name), key=lambda pod: pod.name)
     started = [pod for pod in bound if pod.proxy_started]
     behind = {
-        pod.name: _why(policy.full_name, acknowledgements.get(pod.uid))
+        pod.name: acknowledgements.get(pod.uid)
         for pod in started
         if not is_current(policy.full_name, stored_revision, acknowledgements.get(pod.uid))
     }
-    if not judgement.revision or stored_revision != judgement.revision:
-        programmed = verdict("False", "Pending", _not_stored(judgement, store_problem))
+    if store_problem:
+        programmed = not_written(policy.namespace, fitted(one_line(store_problem), _PROBLEM_BYTES))
+    elif not judgement.revision or stored_revision != judgement.revision:
+        programmed = verdict("False", "Pending", _not_stored(judgement))
     elif not bound:
-        programmed = verdict("False", "NoMatchingPods", _no_pods(policy, pods))
+        programmed = verdict("False", "NoMatchingPods", no_pods(policy, pods))
     elif not started:
         programmed = verdict("False", "Pending", f"No proxy has started yet, of {len(bound)}.")
     else:
-        programmed = _by_answers(stored_revision, len(started), behind)
-    if unlabelled:
-        programmed = replace(programmed, message=f"{programmed.message} {_unlabelled_hint(unlabelled)}")
+        programmed = _by_answers(policy, stored_revision, len(started), behind)
+    past_it = hints(policy, pods if bound else (), unlabelled or 0)
+    programmed = replace(programmed, message=" ".join([programmed.message, *past_it]))
     totals = PodTotals(
-        matched=None if unlabelled is None else len(_asking(policy, pods)) + unlabelled,
+        matched=None if unlabelled is None else len(asking(policy, pods)) + unlabelled,
         unlabelled=unlabelled,
         injected=len(bound),
         current=len(started) - len(behind),
@@ -108,15 +116,29 @@ def _ready(accepted: Verdict, programmed: Verdict) -> Verdict:
     return replace(programmed, reason="Ready")
 
 
-def _by_answers(revision: str, started: int, behind: Mapping[str, str]) -> Verdict:
+def tells_of_refusals(message: str) -> bool:
+    """Whether that message of Programmed, in its own part and not in what pods say, counts proxies that refuse."""
+    return _REFUSED in message.partition(":")[0]
+
+
+def _by_answers(
+    policy: PolicyFacts, revision: str, started: int, behind: Mapping[str, Acknowledgement | None]
+) -> Verdict:
     current = started - len(behind)
     message = f"{current} of {started} proxies on revision {_short(revision)}"
     if not behind:
         return verdict("True", "Programmed", f"{message}.")
-    named = [f"{name} {why}" for name, why in list(behind.items())[:_PODS_NAMED]]
-    if len(behind) > _PODS_NAMED:
-        named.append(f"and {len(behind) - _PODS_NAMED} more")
-    return verdict("False", "PartiallyProgrammed" if current else "Pending", f"{message}: {'; '.join(named)}.")
+    refusing = [name for name, said in behind.items() if said is not None and said.refuses]
+    named = first_named(
+        f"{name} {_why(policy.full_name, behind[name])}" for name in dict.fromkeys([*refusing, *behind])
+    )
+    reason = "Pending"
+    if current:
+        reason = "PartiallyProgrammed"
+    elif refusing:
+        reason = "ProxiesRefuse"
+    refused = f"{_REFUSED}{len(refusing)})" if refusing else ""
+    return verdict("False", reason, f"{message}{refused}: {named}.")
 
 
 def _why(policy: str, said: Acknowledgement | None) -> str:
@@ -132,43 +154,10 @@ def _why(policy: str, said: Acknowledgement | None) -> str:
     return f"runs on revision {one_line(_short(said.revision))}"
 
 
-def _not_stored(judgement: Judgement, store_problem: str) -> str:
-    if store_problem:
-        return f"The document could not be written: {fitted(one_line(store_problem), _PROBLEM_BYTES)}"
+def _not_stored(judgement: Judgement) -> str:
     if not judgement.revision:
         return "There is no document: the policy is not accepted."
     return "The document is being written."
-
-
-def _no_pods(policy: PolicyFacts, pods: Sequence[PodFacts]) -> str:
-    if not isinstance(policy.parsed, InvalidPolicy) and policy.parsed.spec.injection.mode == "Disabled":
-        return "No pod gets a proxy: spec.injection.mode is Disabled."
-    asking = len(_asking(policy, pods))
-    if asking:
-        return (
-            f"{_count(asking, 'pod')} with the label {INJECT_LABEL} matched by spec.selector and without a proxy of "
-            f"this policy: restart what owns them, as by kubectl -n {policy.namespace} rollout restart deployment NAME"
-        )
-    return (
-        f'No pod with the label {INJECT_LABEL}: "true" matches spec.selector: '
-        f"kubectl -n {policy.namespace} get pods --show-labels"
-    )
-
-
-def _asking(policy: PolicyFacts, pods: Sequence[PodFacts]) -> list[PodFacts]:
-    """Pods that ask for a proxy and would get this policy, if they were made now."""
-    return [pod for pod in pods if pod.asks and pod.policy_label in ("", policy.name) and policy.selects(pod.labels)]
-
-
-def _unlabelled_hint(unlabelled: int) -> str:
-    return (
-        f"Matched by spec.selector and not asking for a proxy: {_count(unlabelled, 'pod')}; write "
-        f'{INJECT_LABEL}: "true" into the labels of the pod template.'
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _short(revision: str) -> str:

@@ -7,6 +7,7 @@ the same, in what is said of them too.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from fairqueue_api import Problem, SecretError, digest
@@ -25,6 +26,12 @@ class LabelledSecret:
     is_api_keys: bool
     is_engine_key: bool
     data: Mapping[str, bytes] = field(repr=False)
+    client_digests: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Of all keys in it that a tenant of any policy could have: computed once, when it is read."""
+
+    def __post_init__(self) -> None:
+        keys = _usable(self.data.values()) if self.is_api_keys else ()
+        object.__setattr__(self, "client_digests", frozenset(map(digest, keys)))
 
     def has(self, label: str) -> bool:
         """Whether it has the label."""
@@ -43,20 +50,17 @@ class Denied:
     because: str
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots, as what is computed of it is kept in it.
+@dataclass(frozen=True)
 class Open:
     """All labelled Secrets, by name."""
 
     secrets: Mapping[str, LabelledSecret]
 
+    @cached_property
     def client_digests(self) -> frozenset[str]:
-        """The digests of all keys that a tenant of any policy could have."""
-        return frozenset(
-            digest(key)
-            for secret in self.secrets.values()
-            if secret.is_api_keys
-            for key in _usable(secret.data.values())
-        )
+        """Of all keys that a tenant of any policy could have."""
+        return frozenset().union(*(secret.client_digests for secret in self.secrets.values()))
 
 
 SecretsView = Unknown | Denied | Open
@@ -71,7 +75,7 @@ class LabelledKeys:
 
     def __init__(self, namespace: str, view: Open, label: str, wanted: Mapping[str, Iterable[str]]) -> None:
         self._namespace = namespace
-        self._secrets = {name: secret for name, secret in view.secrets.items() if secret.has(label)}
+        self._secrets = view.secrets
         self._label = label
         self._wanted = wanted
 
@@ -82,7 +86,7 @@ class LabelledKeys:
             what = "the Secret or the entry has a name that none can have"
             raise SecretError([Problem("", "", what, "correct it")])
         secret = self._secrets.get(name)
-        if secret is None:
+        if secret is None or not secret.has(self._label):
             raise self._absent(name, key)
         content = secret.data.get(key)
         if content is None:
