@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from one_node.base_image import base_image
+from one_node.components import COMPONENTS, start_again, stop
 from one_node.containerd import import_archive
 from one_node.down import down
 from one_node.errors import NodeError
@@ -75,6 +76,18 @@ def _load(layout: Layout, args: argparse.Namespace) -> int:
     return 0
 
 
+def _stop(layout: Layout, args: argparse.Namespace) -> int:
+    with only_one():
+        stop(layout, args.component)
+    return 0
+
+
+def _start(layout: Layout, args: argparse.Namespace) -> int:
+    with only_one():
+        start_again(layout, args.component)
+    return 0
+
+
 def _base_image(layout: Layout, _: argparse.Namespace) -> int:
     with only_one():
         machine = this_machine()
@@ -96,6 +109,8 @@ def _arguments() -> argparse.Namespace:
         ("status", _status, "say what runs and where its log is; exit code 1 if the node is not up"),
         ("kubeconfig", _kubeconfig, "print the path of the kubeconfig"),
         ("load", _load, "bring an image archive into the node and print the names of its images"),
+        ("stop", _stop, "kill one part of the node, as a crash would"),
+        ("start", _start, "start one that does not run"),
         ("base-image", _base_image, "make the Debian image with Python and print its name in buildah's storage"),
     ):
         command = commands.add_parser(name, help=about, description=f"{about}.\n\nexample: {_EXAMPLES[name]}")
@@ -103,6 +118,8 @@ def _arguments() -> argparse.Namespace:
         command.set_defaults(run=run)
         if name == "load":
             command.add_argument("archive", type=Path, metavar="FILE.tar", help="docker or OCI archive")
+        if name in ("stop", "start"):
+            command.add_argument("component", choices=COMPONENTS, metavar="PART", help=", ".join(COMPONENTS))
         if name == "kubeconfig":
             command.add_argument("--export", action="store_true", help="print it as a line for the shell")
     return parser.parse_args()
@@ -115,6 +132,8 @@ _EXAMPLES = {
     "status": f"{_PYTHON} status",
     "kubeconfig": f'eval "$({_PYTHON} kubeconfig --export)"',
     "load": f"buildah push IMAGE docker-archive:/tmp/image.tar:IMAGE && {_PYTHON} load /tmp/image.tar",
+    "stop": f"{_PYTHON} stop kube-apiserver",
+    "start": f"{_PYTHON} start kube-apiserver",
     "base-image": f'base="$({_PYTHON} base-image)" && buildah build --build-arg BASE="$base" .',
 }
 

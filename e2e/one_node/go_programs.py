@@ -38,6 +38,10 @@ class GoPrograms:
         """Not the node's: what one suite tests with."""
         return self._program("cert-manager", self._sources / "cert_manager", (), "four minutes")
 
+    def kwok(self) -> Path:
+        """Not the node's either; its own program as it is published."""
+        return self._program("kwok", self._sources / "kwok", (), "two minutes", "sigs.k8s.io/kwok/cmd/kwok")
+
     def are_cached(self) -> bool:
         source = self._sources / "kubernetes_binary"
         flags = version_flags((source / "go.mod").read_text())
@@ -47,7 +51,7 @@ class GoPrograms:
     def _file(self, name: str, source: Path, variables: Sequence[str]) -> Path:
         return self._cache / name / key_of(source, variables) / name
 
-    def _program(self, name: str, source: Path, variables: Sequence[str], about: str) -> Path:
+    def _program(self, name: str, source: Path, variables: Sequence[str], about: str, package: str = ".") -> Path:
         program = self._file(name, source, variables)
         if program.exists():
             os.utime(program.parent)
@@ -55,7 +59,7 @@ class GoPrograms:
         say(f"building {name} from source, once ({about} on two cores if nothing of it was built before)")
         program.parent.mkdir(parents=True, exist_ok=True)
         draft = program.with_suffix(".partial")
-        _build(source, variables, draft)
+        _build(source, variables, draft, package)
         draft.replace(program)
         _forget_oldest(program.parents[1])
         return program
@@ -79,17 +83,17 @@ def version_flags(go_mod: str) -> list[str]:
     return [f"k8s.io/component-base/version.{name}={value}" for name, value in values.items()]
 
 
-def _build(source: Path, variables: Sequence[str], output: Path) -> None:
+def _build(source: Path, variables: Sequence[str], output: Path, package: str) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **_toolchain(source)}
     linker = " ".join(["-s", "-w", *(f"-X {it}" for it in variables)])
-    command = ["go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", linker, "-o", str(output), "."]
+    command = ["go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", linker, "-o", str(output), package]
     hint = "Go needs its module proxy (GOPROXY) the first time, and about 5 GB of disk"
     finish(
         job(command),
         f"building {source.name}",
         cwd=source,
         environment=environment,
-        expected_lines=_packages(source, environment),
+        expected_lines=_packages(source, environment, package),
         what_to_do=hint,
     )
 
@@ -99,9 +103,9 @@ def _toolchain(source: Path) -> dict[str, str]:
     return {} if has.startswith(_TOOLCHAIN.rpartition(".")[0]) else {"GOTOOLCHAIN": _TOOLCHAIN}
 
 
-def _packages(source: Path, environment: dict[str, str]) -> int:
+def _packages(source: Path, environment: dict[str, str], package: str) -> int:
     """How many packages are to be compiled."""
-    ask = ["go", "list", "-deps", "-trimpath", "-buildvcs=false", "-f", "{{if .Stale}}x{{end}}", "."]
+    ask = ["go", "list", "-deps", "-trimpath", "-buildvcs=false", "-f", "{{if .Stale}}x{{end}}", package]
     said = subprocess.run(job(ask), cwd=source, env=environment, capture_output=True, text=True, check=False)
     return said.stdout.count("x")
 

@@ -101,9 +101,10 @@ def _environment() -> dict[str, str]:
 
 
 def start(layout: Layout, holder: Process, name: str, argv: Sequence[str | Path]) -> Process:
-    """Starts a component that stays, with a log of its own and nothing of our environment."""
+    """Starts a component that stays, with a log of its own and nothing of our environment. One that is started again
+    goes on with its log."""
     log = layout.log(name)
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         outer = subprocess.Popen(
             in_box(holder, argv),
             stdin=subprocess.DEVNULL,

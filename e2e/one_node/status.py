@@ -1,9 +1,10 @@
 """Whether the node is up, and what of it runs."""
 
+from one_node.components import COMPONENTS
 from one_node.layout import Layout
 from one_node.namespaces import HOLDER
 from one_node.processes import Records, is_alive
-from one_node.up import COMPONENTS, is_up
+from one_node.up import is_up
 
 __all__ = ["status"]
 

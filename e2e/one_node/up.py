@@ -11,11 +11,12 @@ from one_node.addresses import HOST, NODE_NAME
 from one_node.api_server import ApiServer
 from one_node.certificates import CLIENTS, Pair, write_all, write_secret
 from one_node.cluster_dns import announce_dns, corefile, dns_answers
+from one_node.components import COMPONENTS, command_line
 from one_node.containerd import containerd_config, import_archive, pod_network
 from one_node.down import down, is_anything_left
 from one_node.errors import NodeError
 from one_node.go_programs import GoPrograms
-from one_node.layout import INSIDE, Layout
+from one_node.layout import Layout
 from one_node.namespaces import HOLDER, create_box, start
 from one_node.network import connect
 from one_node.packages import install
@@ -24,21 +25,9 @@ from one_node.processes import Process, Records, is_alive
 from one_node.progress import say
 from one_node.waiting import Watched, until
 
-__all__ = ["COMPONENTS", "is_up", "up"]
+__all__ = ["is_up", "up"]
 
-# All that runs, in the order of starting.
-COMPONENTS = (
-    "etcd",
-    "containerd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-)
-
-_PROGRAM = {name: str(INSIDE / "bin" / name) for name in COMPONENTS if name not in ("etcd", "containerd")}
+_PROGRAMS = [name for name in COMPONENTS if name not in ("etcd", "containerd")]
 
 
 def up(layout: Layout) -> None:
@@ -75,7 +64,7 @@ def _write_files(layout: Layout, kubernetes: Path, pause: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     _place(kubernetes, layout.program("kubernetes"))
     _place(pause, layout.program("pause"))
-    for name in (*_PROGRAM, "kubectl"):
+    for name in (*_PROGRAMS, "kubectl"):
         layout.program(name).symlink_to("kubernetes")
     plugins = preconditions.plugin_folder()
     if plugins is None:
@@ -113,17 +102,16 @@ class _Start:
 
     def whole_node(self) -> None:
         connect(self._holder)
-        self._start("etcd", "etcd", *kubernetes_config.etcd_arguments())
-        self._start("containerd", "containerd", f"--config={INSIDE}/config/containerd.toml")
-        self._start_kubernetes("kube-apiserver")
+        for name in ("etcd", "containerd", "kube-apiserver"):
+            self._start(name)
         socket = self._layout.state / Path(kubernetes_config.CONTAINERD_SOCKET).relative_to("/")
         until(socket.exists, "containerd's socket", self._logs("containerd"), timeout_seconds=30)
         import_archive(self._holder, self._layout.config("pause.tar"))
         api = ApiServer(self._layout)
         until(api.is_ready, "the API server", self._logs("etcd", "kube-apiserver"), timeout_seconds=90)
         for name in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"):
-            self._start_kubernetes(name)
-        self._start("coredns", _PROGRAM["coredns"], f"-conf={INSIDE}/config/Corefile")
+            self._start(name)
+        self._start("coredns")
         until(lambda: api.node_is_ready(NODE_NAME), "the node", self._logs("containerd", "kubelet"), timeout_seconds=90)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         controllers = self._logs("kube-controller-manager", "kube-scheduler", "kube-proxy")
@@ -135,11 +123,8 @@ class _Start:
         write_secret(draft, _kubeconfig(self._layout, "admin").encode())
         os.replace(draft, self._layout.kubeconfig)
 
-    def _start_kubernetes(self, name: str) -> None:
-        self._start(name, _PROGRAM[name], *kubernetes_config.arguments(name))
-
-    def _start(self, name: str, *argv: str) -> None:
-        process = start(self._layout, self._holder, name, argv)
+    def _start(self, name: str) -> None:
+        process = start(self._layout, self._holder, name, command_line(name))
         self._started[name] = (process, self._layout.log(name))
 
     def _logs(self, *names: str) -> Watched:

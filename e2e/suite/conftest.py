@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,15 +24,29 @@ def system() -> Kubectl:
 
 
 @pytest.fixture
-def place(system: Kubectl) -> Iterator[Place]:
-    name = f"e2e-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    system.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    kubectl = Kubectl(name)
-    until(lambda: kubectl.all("serviceaccounts"), "a ServiceAccount")
+def new_namespace(system: Kubectl) -> Iterator[Callable[[], Kubectl]]:
+    """Makes namespaces under Pod Security `restricted`, which are gone after the test."""
+    made: list[Kubectl] = []
+
+    def make() -> Kubectl:
+        name = f"e2e-{uuid.uuid4().hex[:8]}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        system.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        kubectl = Kubectl(name)
+        made.append(kubectl)
+        until(lambda: kubectl.all("serviceaccounts"), "a ServiceAccount")
+        return kubectl
+
+    yield make
+    if not os.environ.get("E2E_KEEP"):
+        for kubectl in made:
+            kubectl.run("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
+            system.delete("namespace", str(kubectl.namespace), wait=False)
+
+
+@pytest.fixture
+def place(new_namespace: Callable[[], Kubectl]) -> Place:
+    kubectl = new_namespace()
     kubectl.create(*client_objects())
     until(lambda: is_ready(kubectl.get("pod", CLIENT)), "the client's pod")
-    yield Place(kubectl, Clients(kubectl))
-    if not os.environ.get("E2E_KEEP"):
-        kubectl.run("delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
-        system.delete("namespace", name, wait=False)
+    return Place(kubectl, Clients(kubectl))

@@ -17,11 +17,12 @@ NOBODY: Json = {
 
 
 def install() -> Kubectl:
-    """Applies the manifests, and returns once the API server reaches the injector and trusts it."""
+    """Applies the manifests, and returns once the API server reaches the injector and trusts it, and operators run."""
     system = Kubectl(SYSTEM)
     overlay = OVERLAYS / os.environ.get("E2E_OVERLAY", "default")
     system.run("apply", "--server-side", "-k", str(overlay))
-    system.run("rollout", "status", "deployment/fairqueue-injector", "--timeout=90s")
+    for name in ("fairqueue-injector", "fairqueue-operator"):
+        system.run("rollout", "status", f"deployment/{name}", "--timeout=90s")
     until(_admits, "an admission by the injector", seconds=90)
     return system
 

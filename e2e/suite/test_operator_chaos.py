@@ -1,0 +1,94 @@
+"""Ten minutes in which anything is killed and changed at random, under load: no client that tries again loses a
+request, nobody is charged for what the engine did not do, and afterwards all is true again.
+
+E2E_CHAOS_SECONDS: for how long (600). E2E_CHAOS_SEED: of what happens; else another one each time, which is printed.
+"""
+
+import json
+import os
+import random
+import time
+
+from suite.chaos import Chaos, Keys
+from suite.kubectl import Json, Kubectl, until
+from suite.objects import deployment, engine_pod, policy, service
+from suite.operators import followed_lease, leader, overlaps
+from suite.patient import patient_clients
+from suite.place import Place
+from suite.pods import restarts, view, wait_ready
+from suite.policies import grant, keyed, placed, until_ready
+
+TENANTS = {"alice": 1, "bob": 1}
+STREAMS = {"alice": 6, "bob": 6}
+REPLICAS = 3
+QUIET_SECONDS = 60.0
+TRUTH = "/truth/log"
+# What the engine did, by the tenant in the requests' ids.
+TALLY = """
+import collections, json, sys
+tally = collections.defaultdict(collections.Counter)
+for line in open(sys.argv[1]):
+    event = json.loads(line)
+    if event["event"] == "ended":
+        tenant = tally[event["request_id"].partition(".")[0]]
+        tenant.update(input=event["prompt_tokens"], output=event["made_tokens"], requests=1)
+        tenant[event["outcome"]] += 1
+print(json.dumps(tally))
+"""
+
+
+def test_ten_minutes_of_chaos(system: Kubectl, place: Place) -> None:
+    seconds = float(os.environ.get("E2E_CHAOS_SECONDS", "600"))
+    seed = int(os.environ.get("E2E_CHAOS_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"E2E_CHAOS_SEED={seed} E2E_CHAOS_SECONDS={seconds:.0f}", flush=True)
+    keys = Keys.of(list(TENANTS))
+    made = placed(place.kubectl, keyed(policy(TENANTS), keys.refs()))
+    grant(place.kubectl)
+    place.kubectl.apply(made, keys.secret(), service(), deployment(chronicled_engine(), replicas=REPLICAS))
+    until_ready(place.kubectl, pods=REPLICAS)
+    spared = wait_ready(place.kubectl, REPLICAS)[0]
+    until(lambda: place.clients.ask(f"{place.url()}/health").status == 200, "the Service serves")
+    with patient_clients(place.kubectl, [place.url()], STREAMS, tokens=30, keys=keys.in_use()) as clients:
+        until(lambda: served(place, spared), "the pod that is spared has work")
+        chaos = Chaos(system, place, random.Random(seed), made, keys, clients, spared["metadata"]["name"])
+        with followed_lease(system) as terms:
+            chaos.go_on(seconds)
+        began = time.monotonic()
+        until_ready(place.kubectl, pods=REPLICAS, revision=chaos.revision(), seconds=QUIET_SECONDS + 60)
+        took = time.monotonic() - began
+    print(f"true {took:.1f} s after the last of {dict(chaos.done)}; {clients}")
+    views = [view(place.clients, pod) for pod in wait_ready(place.kubectl, REPLICAS)]
+    assert [it.config()["revision"] for it in views] == [chaos.revision()] * REPLICAS
+    assert clients.lost == []
+    assert took <= QUIET_SECONDS
+    leader(system)
+    assert overlaps(terms) == []
+    check_charges(place, spared)
+
+
+def chronicled_engine() -> Json:
+    """An engine that writes down what it does."""
+    container = {"volumeMounts": [{"name": "truth", "mountPath": os.path.dirname(TRUTH)}]}
+    volumes = [{"name": "truth", "emptyDir": {}}]
+    return engine_pod(options=["--slots", "16", "--log", TRUTH], container=container, volumes=volumes)
+
+
+def served(place: Place, pod: Json) -> bool:
+    """Each tenant has been."""
+    return all(view(place.clients, pod).service().values())
+
+
+def check_charges(place: Place, spared: Json) -> None:
+    """Each tenant was charged what the engine did for it, in the pod that ran all the while."""
+    found = place.kubectl.get("pod", spared["metadata"]["name"])
+    assert found["metadata"]["uid"] == spared["metadata"]["uid"]
+    assert restarts(found, "engine") == restarts(found, "fairqueue-proxy") == 0
+    tally = json.loads(place.kubectl.exec(found["metadata"]["name"], "python", "-c", TALLY, TRUTH, container="engine"))
+    samples = view(place.clients, found).metrics()
+    for tenant in TENANTS:
+        charged = {
+            kind: samples["fairqueue_tokens_total", f'tenant="{tenant}",kind="{kind}"'] for kind in ("input", "output")
+        }
+        print(f"{tenant}: charged {charged}; the engine's own {tally[tenant]}")
+        assert tally[tenant]["done"] == tally[tenant]["requests"] > 0
+        assert charged == {kind: tally[tenant][kind] for kind in charged}
