@@ -298,8 +298,13 @@ def test_without_the_right_to_change_its_document_the_policy_says_so(place: Plac
 
 def denied(kubectl: Kubectl, verb: str) -> None:
     """The policy says so, and what has to be given."""
-    found = until_says(kubectl, "Accepted", "False", "SecretAccessDenied")
-    assert f'cannot {verb} resource "secrets"' in condition(found, "Accepted")["message"]
+    if verb in ("create", "patch"):
+        kind, reason = "Programmed", "DocumentNotWritten"
+    else:
+        kind, reason = "Accepted", "SecretAccessDenied"
+    message = condition(until_says(kubectl, kind, "False", reason), kind)["message"]
+    assert f'cannot {verb} resource "secrets"' in message
+    assert f"kubectl apply -k manifests/overlays/tenant-namespace -n {kubectl.namespace}" in message
 
 
 def test_what_is_missing_of_the_grant_is_found_when_it_is_there(place: Place) -> None:

@@ -4,8 +4,16 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fairqueue_operator.planning.followed_pod import GRACE_SECONDS
+from fairqueue_operator.planning.followed_pod import (
+    CHECKS_SECONDS,
+    GRACE_SECONDS,
+    SETTLED_SECONDS,
+    SOON_SECONDS,
+    FollowedPod,
+)
 from fairqueue_operator.planning.programming import Acknowledgement
 from planning.following_pods import BEHIND, CHAT, CURRENT, NEXT, REFUSING, SILENT, Story, bound
 from planning.making import REVISION
@@ -87,6 +95,18 @@ def test_who_gave_the_right_answer_after_a_write_is_asked_a_few_times_more() -> 
     story.follow([ONE], REVISION, "2")
     story.run(1500.0)
     assert [at - 1000 for at in story.asked_at()] == pytest.approx([0.2, 1, 2, 5, 15, 40, 90, 390])
+
+
+NEARLY_CHECKED = st.sampled_from([at - 1e-9 for at in CHECKS_SECONDS])
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1000) | NEARLY_CHECKED, st.sampled_from([CURRENT, BEHIND, REFUSING, SILENT]))
+def test_from_an_answer_to_the_next_question_some_time_passes(
+    since: float, elapsed: float, said: Acknowledgement
+) -> None:
+    followed = FollowedPod.begin(CHAT, ONE, REVISION, since)
+    followed.hear(said)
+    assert SOON_SECONDS <= followed.wait_seconds(since + elapsed) <= SETTLED_SECONDS
 
 
 def test_an_answer_that_was_asked_for_before_the_write_does_not_count() -> None:

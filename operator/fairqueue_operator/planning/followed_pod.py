@@ -121,7 +121,8 @@ class FollowedPod:
         if self.silences:
             return _nth(SILENT_SECONDS, self.silences, SETTLED_SECONDS)
         if self._is_current():
-            return next((at - elapsed for at in CHECKS_SECONDS if at > elapsed), SETTLED_SECONDS)
+            waits = (at - elapsed for at in CHECKS_SECONDS)
+            return next((wait for wait in waits if wait >= SOON_SECONDS), SETTLED_SECONDS)
         return min(max(SOON_SECONDS, elapsed), LONGEST_SECONDS)
 
     def begin_nudge(self) -> Nudge:
