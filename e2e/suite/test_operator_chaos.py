@@ -9,6 +9,8 @@ import os
 import random
 import time
 
+import pytest
+
 from suite.chaos import Chaos, Keys
 from suite.kubectl import Json, Kubectl, until
 from suite.objects import deployment, engine_pod, policy, service
@@ -37,6 +39,7 @@ print(json.dumps(tally))
 """
 
 
+@pytest.mark.long
 def test_ten_minutes_of_chaos(system: Kubectl, place: Place) -> None:
     seconds = float(os.environ.get("E2E_CHAOS_SECONDS", "600"))
     seed = int(os.environ.get("E2E_CHAOS_SEED") or random.SystemRandom().getrandbits(32))

@@ -64,6 +64,7 @@ def advised(kubectl: Kubectl) -> list[str]:
     return [mend for it in failed for mend in it["mend"] if f"-n {kubectl.namespace}" in mend]
 
 
+@pytest.mark.long
 def test_the_injector_is_down_for_three_minutes_and_pods_are_wanted(system: Kubectl, place: Place) -> None:
     share(place.kubectl, TENANTS)
     system.run("scale", f"deployment/{INJECTOR}", "--replicas=0")
@@ -187,6 +188,7 @@ def test_without_any_operator_pods_serve_and_what_was_changed_is_done_later(syst
     assert {it["metadata"]["name"] for it in pods} <= {it["metadata"]["name"] for it in ready_pods(place.kubectl)}
 
 
+@pytest.mark.long
 def test_the_api_server_is_down_for_a_minute(system: Kubectl, place: Place) -> None:
     only_on_our_own_node()
     made, pods = running(place)

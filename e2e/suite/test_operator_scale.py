@@ -22,10 +22,13 @@ from suite.operators import OPERATOR, SELECTOR, scale
 from suite.pods import is_injected, is_ready
 from suite.settling import Settling, Version, settling
 
-pytestmark = pytest.mark.skipif(
-    bool(os.environ.get("E2E_CLUSTER")),
-    reason="the stub of the proxies enters the network of the repository's own node",
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        bool(os.environ.get("E2E_CLUSTER")),
+        reason="the stub of the proxies enters the network of the repository's own node",
+    ),
+]
 
 FLEET = Fleet()
 QUIET_SECONDS = float(os.environ.get("E2E_QUIET_SECONDS", "300"))
