@@ -6,12 +6,13 @@ is free. A replica that loses it ends, so that two never work for longer than it
 
 import asyncio
 import logging
+import os
 import random
 import sys
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import kopf
 
@@ -225,14 +226,20 @@ async def run(options: OperatorOptions) -> int:
         return _refuse(error)
     except Lost as error:
         log_lines.warning("ended", because=str(error))
-        return EXIT_FAILED
+        _leave()
     except Exception as error:
         log_lines.log.error("ended", exc_info=error)
-        return EXIT_FAILED
+        _leave()
     finally:
         await transport.close()
     log_lines.info("stopped")
     return 0
+
+
+def _leave() -> NoReturn:
+    """Another may work by now: nothing of this process is waited for, and nothing of it writes any more."""
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
 
 
 def _refuse(error: Exception) -> int:

@@ -178,6 +178,18 @@ async def test_it_writes_what_is_ours_and_kopf_nothing(server: DiscoveredApiServ
     assert selectors == {"fairqueue.dev/inject=true"}
 
 
+async def test_it_ends_at_once_when_another_has_the_lease(
+    server: DiscoveredApiServer, processes: list[Process]
+) -> None:
+    one = await processes[0].start()
+    await until(lambda: len(server.watches) == 1)
+    held = server.objects[LEASE]
+    server._store(LEASE, {**held, "spec": {**held["spec"], "holderIdentity": "another"}})
+    assert await one.ended() == (1, "")
+    assert one.lines[-1]["message"] == "ended"
+    assert server.holder() == "another"
+
+
 async def test_it_waits_for_the_right_to_look(server: DiscoveredApiServer, processes: list[Process]) -> None:
     async def refuse(_request: web.Request) -> web.Response:
         return web.json_response({"message": "forbidden"}, status=403)
