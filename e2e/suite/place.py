@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.clients import Clients
-from suite.kubectl import Json, Kubectl
+from suite.kubectl import Json, Kubectl, until
 from suite.objects import document_secret, keys, policy
 
 
@@ -21,6 +21,10 @@ class Place:
         """Of a Service, by its address: clusters without DNS are clusters, too."""
         address = self.kubectl.get("service", service)["spec"]["clusterIP"]
         return f"http://{address}:{port}"
+
+    def until_reached(self, service: str = "engine") -> None:
+        """A Service's address leads to a pod: kube-proxy hears of pods a little later than we do."""
+        until(lambda: self.clients.ask(f"{self.url(service)}/health").status, f"the Service {service} leads somewhere")
 
     def share(self, tenants: dict[str, int], **spec: Any) -> Json:
         """Applies a policy for the engine's pods with its keys, and writes its document as the operator would."""
