@@ -1,7 +1,6 @@
 """Processes that a command has started: which there are, and whether they still run."""
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 
@@ -14,12 +13,13 @@ def children_of(pid: int) -> list[int]:
 
 
 def runs(pid: int) -> bool:
-    """There is such a process."""
+    """There is such a process, and it has not ended: whoever takes it over then may be slow to notice."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
+    # After the name, which may have anything in it.
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 async def interrupted(process: asyncio.subprocess.Process, children: int) -> tuple[bytes, list[int]]:
