@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from one_node.components import COMPONENTS
 from suite.injectors import INJECTOR
 from suite.kubectl import Json, Kubectl, until
 from suite.node_parts import end, is_our_own_node, kill_container, start
@@ -20,16 +21,6 @@ from suite.place import Place
 from suite.pods import PROXY, ready_pods, restarts
 from suite.policies import API_KEYS, revision_of, reweighed, until_says
 
-PARTS = (
-    "etcd",
-    "containerd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-)
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 8.0
 LONGEST_OUTAGE_SECONDS = 10.0
 # Until all that was killed is there again: how long an act is tried.
@@ -147,7 +138,7 @@ class Chaos:
         return f"a new key of {tenant} in force on {current} pods after {time.monotonic() - began:.1f} s"
 
     def _kill_part(self) -> str:
-        part = self.chance.choice(PARTS)
+        part = self.chance.choice(COMPONENTS)
         seconds = self.chance.uniform(0.0, LONGEST_OUTAGE_SECONDS)
         end(part)
         time.sleep(seconds)

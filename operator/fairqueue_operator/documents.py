@@ -77,16 +77,15 @@ class Documents:
         read = self._read.get(key)
         return "" if read is None else read.written_as
 
-    async def store(self, key: PolicyKey, policy_uid: str, text: str) -> bool:
-        """Has this text stored, for that policy to own. Returns whether it had to be written."""
+    async def store(self, key: PolicyKey, policy_uid: str, text: str) -> None:
+        """Has this text stored, for that policy to own."""
         read = self._read.get(key)
         document = None if read is None else read.document
         if document is not None and document.text == text and document.owner_uids == (policy_uid,):
-            return False
+            return
         stored = await self._cluster.apply_document(*key, policy_uid, text)
         self._read[key] = _Read(stored, _revision(stored), written_as=stored.resource_version)
         self._written()
-        return True
 
     def forget(self, key: PolicyKey) -> None:
         """The policy is gone."""
