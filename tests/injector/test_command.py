@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from fairqueue_operator.__main__ import main
 from fairqueue_operator.injector_options import OptionError, add_arguments, read_options
 from injector.api_server import POLICIES, ApiServer
+from injector.command_process import CommandProcess
 from injector.conftest import PATIENCE_SECONDS, policy, review, until
 from injector.leaves import AUTHORITY, leaf
 from injector.running import NAME
@@ -31,31 +31,17 @@ async def server() -> AsyncIterator[ApiServer]:
     await server.stop()
 
 
-class Process:
-    """The command, its ports and its lines."""
+class Process(CommandProcess):
+    """The injector's, with its ports."""
 
     def __init__(self, kubeconfig: Path, *arguments: str) -> None:
-        self.arguments = ["--image", "example.org/proxy:1", "--namespace", "fairqueue-system"]
-        self.arguments += ["--listen", "127.0.0.1:0", "--health", "127.0.0.1:0", *arguments]
-        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAME": "injector-0"}
-        self.lines: list[dict[str, Any]] = []
+        given = ["--image", "example.org/proxy:1", "--namespace", "fairqueue-system"]
+        given += ["--listen", "127.0.0.1:0", "--health", "127.0.0.1:0", *arguments]
+        super().__init__(kubeconfig, "injector-0", "injector", *given)
 
     async def start(self) -> "Process":
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fairqueue_operator", "injector", *self.arguments,
-            env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
+        await self.begin()
         return self
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(json.loads(line))
-
-    def said(self, message: str) -> list[dict[str, Any]]:
-        """Its lines with that message."""
-        return [line for line in self.lines if line["message"] == message]
 
     async def ready(self) -> "Process":
         await until(lambda: bool(self.said("listening")))
@@ -77,14 +63,6 @@ class Process:
         posting = {"json": body, "ssl": context, "server_hostname": NAME}
         async with aiohttp.ClientSession() as session, session.post(url, **posting) as response:
             return (await response.json())["response"]
-
-    async def ended(self) -> tuple[int, str]:
-        """Its exit code, and what it said on standard error."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            error = await self.process.stderr.read()
-            await self._reading
-            return await self.process.wait(), error.decode()
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
 """`python -m fairqueue_operator operator` as a process of its own, beside an API server over HTTP; kopf watches."""
 
 import asyncio
-import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -15,7 +11,8 @@ from aiohttp import web
 
 from fairqueue_operator.__main__ import main
 from injector.api_server import POLICIES, Answer, Json
-from injector.conftest import PATIENCE_SECONDS, until
+from injector.command_process import CommandProcess
+from injector.conftest import until
 from operating.resources import policy
 from operating.storing_api_server import StoringApiServer
 
@@ -76,42 +73,22 @@ def _saying(answer: Json) -> Answer:
     return say
 
 
-class Process:
-    """The command, its port and its lines."""
+class Process(CommandProcess):
+    """The operator's, with its port."""
 
     def __init__(self, kubeconfig: Path, name: str) -> None:
-        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAME": name}
-        self.lines: list[dict[str, Any]] = []
+        given = ["--namespace", "fairqueue-system", "--health", "127.0.0.1:0"]
+        super().__init__(kubeconfig, name, "operator", *given)
 
     async def start(self) -> "Process":
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fairqueue_operator", "operator",
-            "--namespace", "fairqueue-system", "--health", "127.0.0.1:0",
-            env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
+        await self.begin()
         await until(lambda: bool(self.said("listening")) or self.process.returncode is not None)
         return self
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(json.loads(line))
-
-    def said(self, message: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["message"] == message]
 
     async def get(self, path: str) -> tuple[int, str]:
         url = f"http://127.0.0.1:{self.said('listening')[0]['health']}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return response.status, await response.text()
-
-    async def ended(self) -> tuple[int, str]:
-        assert self.process.stderr is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            error = await self.process.stderr.read()
-            await self._reading
-            return await self.process.wait(), error.decode()
 
 
 @pytest.fixture
