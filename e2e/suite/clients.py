@@ -59,6 +59,11 @@ class Answer:
     def json(self) -> Any:
         return json.loads(self.text)
 
+    @property
+    def tenant(self) -> str:
+        """Whom the proxy took the client for; empty when no proxy answered."""
+        return self.headers.get("x-fairqueue-tenant", "")
+
 
 @dataclass(slots=True)
 class Outcome:

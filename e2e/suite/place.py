@@ -18,13 +18,13 @@ class Place:
     clients: Clients
 
     def url(self, service: str = "engine", port: int = 80) -> str:
-        """Of a Service, by its address: clusters without DNS are clusters, too."""
-        address = self.kubectl.get("service", service)["spec"]["clusterIP"]
-        return f"http://{address}:{port}"
+        """Of a Service that leads somewhere, by its address: clusters without DNS are clusters, too.
 
-    def until_reached(self, service: str = "engine") -> None:
-        """A Service's address leads to a pod: kube-proxy hears of pods a little later than we do."""
-        until(lambda: self.clients.ask(f"{self.url(service)}/health").status, f"the Service {service} leads somewhere")
+        kube-proxy hears of pods that are Ready a little later than we do.
+        """
+        found = f"http://{self.kubectl.get('service', service)['spec']['clusterIP']}:{port}"
+        until(lambda: self.clients.ask(f"{found}/health").status, f"the Service {service} leads somewhere")
+        return found
 
     def share(self, tenants: dict[str, int], **spec: Any) -> Json:
         """Applies a policy for the engine's pods with its keys, and writes its document as the operator would."""

@@ -131,7 +131,6 @@ def until_served(place: Place, *, pods: int, tenant: str = "alice", seconds: flo
     deadline = time.monotonic() + seconds
     found = until_ready(place.kubectl, pods=pods, seconds=seconds)
     wait_ready(place.kubectl, pods, seconds=deadline - time.monotonic())
-    # kube-proxy hears of pods a little later than we do.
     url = place.url()
     until(lambda: place.clients.generate(url, tenant).status == 200, "an answer", seconds=deadline - time.monotonic())
     return found

@@ -48,5 +48,4 @@ def test_engines_wait_for_a_document_that_comes_late_and_are_not_restarted(place
     place.nudge([pod])
     ready = wait_ready(place.kubectl, seconds=10)[0]
     assert (ready["metadata"]["name"], restarts(ready, "engine")) == (name, 0)
-    place.until_reached()
     assert place.clients.generate(place.url(), "alice").status == 200

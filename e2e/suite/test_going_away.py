@@ -138,7 +138,6 @@ def test_an_engine_killed_by_its_liveness_probe_is_back_within_five_seconds(plac
     template = engine_pod(container={"livenessProbe": {**probe, "timeoutSeconds": 1}})
     place.kubectl.apply(service(), deployment(template))
     name = wait_ready(place.kubectl)[0]["metadata"]["name"]
-    place.until_reached()
     assert place.clients.generate(place.url(), "alice").status == 200
     place.kubectl.exec(name, "python", "-c", HANG, container="engine")
     until(lambda: restarts(place.kubectl.get("pod", name), "engine") == 1, "the engine is started again")
@@ -150,5 +149,4 @@ def test_an_engine_killed_by_its_liveness_probe_is_back_within_five_seconds(plac
     print(f"started again {took:.0f} s after kubelet went to kill it")
     assert took <= 5.0
     assert restarts(place.kubectl.get("pod", name), "fairqueue-proxy") == 0
-    place.until_reached()
     assert place.clients.generate(place.url(), "alice").status == 200

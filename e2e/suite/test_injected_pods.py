@@ -35,7 +35,7 @@ def test_all_replicas_are_ready_within_a_minute_whatever_is_applied_first(place:
     assert all(is_injected(pod) for pod in pods)
     for name in ("engine", "by-number"):
         answer = place.clients.generate(place.url(name), "alice")
-        assert (answer.status, answer.headers["x-fairqueue-tenant"]) == (200, "alice")
+        assert (answer.status, answer.tenant) == (200, "alice")
     for found in pods:
         port = engine_port(found)
         inside = place.kubectl.exec(found["metadata"]["name"], "python", "-c", ASK.format(port=port), container=PROXY)

@@ -125,7 +125,7 @@ def check(place: Place, kubectl: Kubectl, found: Json) -> None:
     url = Place(kubectl, place.clients).url()
     for tenant in TENANTS:
         answer = place.clients.generate(url, tenant)
-        assert (answer.status, answer.headers["x-fairqueue-tenant"]) == (200, tenant)
+        assert (answer.status, answer.tenant) == (200, tenant)
     assert place.clients.generate(url, "nobody").status == 401
 
 
