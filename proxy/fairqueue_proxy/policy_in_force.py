@@ -26,6 +26,7 @@ class PolicyInForce:
         scheduler = Scheduler(
             clock=clock,
             before_activity=self.entitlement.before_activity,
+            before_flight=self.entitlement.before_flight,
             after_removal=self.entitlement.after_removal,
         )
         self.tenants = Tenants(scheduler, self.entitlement)

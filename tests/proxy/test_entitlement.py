@@ -3,7 +3,11 @@
 A tenant is backlogged while it has queued work that its own limits allow; only then may these counters move.
 """
 
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairqueue_proxy.entitlement import Entitlement
 from fairqueue_proxy.scheduler import MICRO, Limits, Node, Request, Scheduler
@@ -17,7 +21,11 @@ class Market:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.entitlement = Entitlement(self.clock)
-        self.scheduler = Scheduler(clock=self.clock, before_activity=self.entitlement.before_activity)
+        self.scheduler = Scheduler(
+            clock=self.clock,
+            before_activity=self.entitlement.before_activity,
+            before_flight=self.entitlement.before_flight,
+        )
 
     def queue(self, leaf: Node, count: int = 1) -> list[Request]:
         requests = [Request(leaf, prompt_tokens=0, max_output_tokens=1) for _ in range(count)]
@@ -140,6 +148,128 @@ def test_shares_add_up_to_what_was_served_while_somebody_was_backlogged(market: 
         market.serve(running, units)
     assert sum(market.entitled(*leaves)) == pytest.approx(40)
     assert market.entitled(market.scheduler.root) == [40]
+
+
+def test_who_is_served_without_waiting_takes_its_part_and_no_more(market: Market) -> None:
+    """Else the one that waits would be owed what a fair order never gives it."""
+    alice, bob = (market.scheduler.add_node(name, weight=weight) for name, weight in (("alice", 3), ("bob", 1)))
+    market.queue(alice)
+    running = market.start_of(alice)
+    market.queue(bob)
+    market.serve(running, 100)
+    assert market.entitled(alice, bob) == [0, 25]
+    market.scheduler.finish(running)
+    # Alone again.
+    other = market.start_of(bob)
+    market.queue(bob)
+    market.serve(other, 60)
+    assert market.entitled(alice, bob) == [0, 85]
+
+
+def test_out_of_turn_and_given_back_it_counts_while_it_is_in_the_engine(market: Market) -> None:
+    alice, bob = (market.scheduler.add_node(name) for name in ("alice", "bob"))
+    market.queue(alice)
+    running = market.start_of(alice)
+    (early,) = market.queue(bob)
+    market.scheduler.start_out_of_turn(early)
+    market.queue(alice)
+    market.serve(running, 100)
+    assert market.entitled(alice, bob) == [50, 0]
+    market.scheduler.drop(early)
+    market.serve(running, 130)
+    assert market.entitled(alice, bob) == [80, 0]
+
+
+def test_what_is_owed_counts_from_the_beginning_of_a_wait_to_its_end(market: Market) -> None:
+    alice, bob = (market.scheduler.add_node(name) for name in ("alice", "bob"))
+    market.queue(alice, 2)
+    running = market.start_of(alice)
+    market.queue(bob)
+    market.serve(running, 100)
+    assert [market.entitlement.owed(node) / MICRO for node in (alice, bob)] == [0, 50]
+    started = market.start_of(bob)
+    # It waits no more, and got all that it asked for.
+    assert market.entitlement.owed(bob) == 0
+    market.queue(bob)
+    assert market.entitlement.owed(bob) == 0
+    market.serve(running, 160)
+    assert market.entitlement.owed(bob) / MICRO == 30
+    market.serve(started, 40)
+    assert market.entitlement.owed(bob) / MICRO == 10
+
+
+def test_what_is_let_in_is_not_owed_before_it_is_charged() -> None:
+    clock = FakeClock()
+    entitlement = Entitlement(clock)
+    hooks = {"before_activity": entitlement.before_activity, "before_flight": entitlement.before_flight}
+    scheduler = Scheduler(clock=clock, **hooks)
+    alice, bob = (scheduler.add_node(name) for name in ("alice", "bob"))
+    requests = [Request(leaf, prompt_tokens=50, max_output_tokens=1) for leaf in (alice, alice, bob, bob)]
+    for request in requests:
+        scheduler.enqueue(request)
+    first, second = (scheduler.dispatch(lambda request: True) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert {first.leaf, second.leaf} == {alice, bob}
+    scheduler.prompt(first, 80)
+    # Of 80 cost units each was entitled to half, and of the second's 50 are let in.
+    assert entitlement.owed(second.leaf) == 0
+
+
+def test_a_new_weight_counts_from_now_on_for_who_waits_and_is_served(market: Market) -> None:
+    alice, bob = (market.scheduler.add_node(name) for name in ("alice", "bob"))
+    market.queue(alice, 2)
+    running = market.start_of(alice)
+    market.queue(bob)
+    market.serve(running, 100)
+    market.scheduler.reweigh(alice, 3)
+    market.serve(running, 200)
+    assert market.entitled(alice, bob) == [125, 75]
+
+
+@given(st.randoms(use_true_random=False))
+def test_shares_are_those_of_processor_sharing_worked_out_naively(random: Random) -> None:
+    market = Market()
+    scheduler = market.scheduler
+    groups = [scheduler.add_node(f"group{number}", weight=random.randint(1, 4)) for number in range(2)]
+    parents = [scheduler.root, *groups, *groups]
+    leaves = [scheduler.add_node(f"t{n}", it, weight=random.randint(1, 4)) for n, it in enumerate(parents)]
+    nodes = [*groups, *leaves]
+    shares: dict[Node, float] = dict.fromkeys(nodes, 0.0)
+    queued: list[Request] = []
+    running: dict[Request, int] = {}
+    for _ in range(60):
+        what = random.choice(["queue", "start", "early", "finish", "cancel", "serve", "serve"])
+        if what == "queue":
+            queued += market.queue(random.choice(leaves))
+        elif what == "start" and queued:
+            started = market.start()
+            queued.remove(started)
+            running[started] = 0
+        elif what in ("early", "cancel") and queued:
+            request = queued.pop(random.randrange(len(queued)))
+            if what == "cancel":
+                scheduler.cancel(request)
+            else:
+                scheduler.start_out_of_turn(request)
+                running[request] = 0
+        elif what == "finish" and running:
+            ended = random.choice(list(running))
+            # What it is charged at its end is what it was charged before.
+            scheduler.finish(ended, prompt_tokens=running.pop(ended), output_tokens=0)
+        elif what == "serve" and running:
+            served, units = random.choice(list(running)), random.randint(1, 100)
+            handed_out: dict[Node, float] = {scheduler.root: units}
+            for node in nodes:
+                parent = node.parent
+                assert parent is not None
+                busy = sum(it.weight for it in parent.children.values() if it.active or it.in_flight)
+                if node.active:
+                    handed_out[node] = handed_out.get(parent, 0.0) * node.weight / busy
+                    shares[node] += handed_out[node]
+            running[served] += units
+            market.serve(served, running[served])
+        assert market.entitled(*nodes) == pytest.approx([shares[node] for node in nodes])
 
 
 def test_backlogged_time_runs_while_work_is_queued_and_stands_while_it_is_only_in_flight(market: Market) -> None:

@@ -27,15 +27,18 @@ class Scheduler:
         prediction: Prediction = Prediction.MEAN,
         clock: Callable[[], float],
         before_activity: Callable[[Node], None] | None = None,
+        before_flight: Callable[[Node], None] | None = None,
         after_removal: Callable[[Node], None] | None = None,
     ) -> None:
-        """`before_activity` is told each node that is about to become active or to stop being so, `after_removal`
-        each one that is no longer in the tree."""
+        """`before_activity` is told each node that is about to become active or to stop being so, `before_flight` each
+        one that is not active and is about to have something in flight, or nothing any more, `after_removal` each one
+        that is no longer in the tree."""
         self.cost = cost or Cost()
         self.prediction = prediction
         self.root = Node("", None)
         self._clock = clock
         self._before_activity = before_activity or (lambda _node: None)
+        self._before_flight = before_flight or (lambda _node: None)
         self._after_removal = after_removal or (lambda _node: None)
         self._outputs = RecentMean(POD_SAMPLES)
         self._arrivals = 0
@@ -299,6 +302,8 @@ class Scheduler:
         request.path, request.cost = leaf.path, self.cost
         self.root.in_flight += request.sequences
         for node in request.path:
+            if not (node.in_flight or node.active):
+                self._before_flight(node)
             node.in_flight += request.sequences
         self._post(request)
         request.state = IN_FLIGHT
@@ -321,6 +326,8 @@ class Scheduler:
         self.root.in_flight -= request.sequences
         self.root.post_worst(-request.worst)
         for node in request.path:
+            if node.in_flight == request.sequences and not node.active:
+                self._before_flight(node)
             node.in_flight -= request.sequences
             node.post_worst(-request.worst)
         request.worst, request.even_until = 0, -1
