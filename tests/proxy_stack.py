@@ -21,6 +21,7 @@ from fairqueue_api import Document, SecretDirectory, load_policy, render
 from fairqueue_api.address import Address
 from fairqueue_proxy.proxy import Proxy
 from fairqueue_proxy.recording import Recording
+from fairqueue_proxy.usage_log import UsageLog
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -101,11 +102,16 @@ class Stack:
 
 @asynccontextmanager
 async def running_proxy(
-    folder: Path, engine_port: int, *, recording: Recording | None = None, **policy: Any
+    folder: Path,
+    engine_port: int,
+    *,
+    recording: Recording | None = None,
+    usage_log: UsageLog | None = None,
+    **policy: Any,
 ) -> AsyncIterator[Stack]:
     """A proxy in this process, in front of an engine on loopback."""
     engine = Address("127.0.0.1", engine_port)
-    proxy = Proxy(document_of(folder, **policy), engine, seed=1, recording=recording)
+    proxy = Proxy(document_of(folder, **policy), engine, seed=1, recording=recording, usage_log=usage_log)
     try:
         data, admin, local = await proxy.start(LOOPBACK, LOOPBACK, LOOPBACK)
         yield Stack(data, admin, local, proxy=proxy)

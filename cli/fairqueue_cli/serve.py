@@ -12,6 +12,7 @@ from fairqueue_proxy.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from fairqueue_proxy.recording import Recording
+    from fairqueue_proxy.usage_log import UsageLog
 
 HELP = """Run the proxy in front of one model server.
 
@@ -44,6 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="write a trace of what comes to this new file: lengths, no content"
+    )
+    parser.add_argument(
+        "--usage-log", type=Path, metavar="DIR", help="write what each request is charged to files in here: JSON lines"
+    )
+    parser.add_argument(
+        "--usage-log-max-bytes",
+        type=_positive,
+        default=64 * 1024 * 1024,
+        metavar="N",
+        help="a usage log's file is finished at this size (%(default)s)",
+    )
+    parser.add_argument(
+        "--usage-log-files",
+        type=_positive,
+        default=16,
+        metavar="N",
+        help="at most so many finished files are kept; older ones are deleted (%(default)s)",
     )
     parser.add_argument(
         "--termination-grace-seconds",
@@ -84,19 +102,19 @@ def run(args: argparse.Namespace) -> int:
     seen = fingerprint(paths)
     rendering = Rendering(*paths) if args.policy is not None else None
     # While the policy is rendered.
-    from fairqueue_cli.serving import ToldOfPod, config_source, policy_source, serve
+    from fairqueue_cli.serving import Kept, ToldOfPod, config_source, policy_source, serve
 
     try:
         if rendering is not None:
             source = policy_source(paths, rendering, seen)
         else:
             source = config_source(args.config / DOCUMENT, args.last_good)
-        recording = _recording(args.record)
+        keeps = Kept(args.last_good, _recording(args.record), _usage_log(args))
     except ValueError as error:
         print(f"fairqueue serve: {error}", file=sys.stderr)
         return 2
     told = ToldOfPod(args.engine_kind, args.termination_grace_seconds, args.batch_limit)
-    return serve(source, engine, addresses, told, last_good=args.last_good, recording=recording)
+    return serve(source, engine, addresses, told, keeps=keeps)
 
 
 def _recording(path: Path | None) -> "Recording | None":
@@ -109,6 +127,19 @@ def _recording(path: Path | None) -> "Recording | None":
         return open_recording(path)
     except ValueError as error:
         raise ValueError(f"--record {path}: {error}: choose another file") from None
+
+
+def _usage_log(args: argparse.Namespace) -> "UsageLog | None":
+    if args.usage_log is None:
+        return None
+    from fairqueue_proxy.usage_log import open_usage_log
+
+    try:
+        return open_usage_log(args.usage_log, most_bytes=args.usage_log_max_bytes, most_files=args.usage_log_files)
+    except ValueError as error:
+        raise ValueError(
+            f"--usage-log {args.usage_log}: {error}: choose a folder that the proxy may write to"
+        ) from None
 
 
 def _positive(text: str) -> int:

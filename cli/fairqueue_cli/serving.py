@@ -22,6 +22,7 @@ from fairqueue_proxy.request_log import configure
 
 if TYPE_CHECKING:
     from fairqueue_proxy.recording import Recording
+    from fairqueue_proxy.usage_log import UsageLog
 
 _NO_LIMIT_BYTES: Final = 1 << 60
 
@@ -50,6 +51,15 @@ class ToldOfPod:
     engine_kind: str | None
     grace_seconds: int | None
     batch_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the proxy writes down: the last good document for the next start, a trace, what each request was charged."""
+
+    last_good: Path | None
+    recording: "Recording | None"
+    usage_log: "UsageLog | None"
 
 
 def policy_source(paths: list[Path], rendering: Rendering, seen: Fingerprint) -> Source:
@@ -104,36 +114,21 @@ def _unknown_fields(path: Path, parsed: ParsedDocument) -> list[str]:
     return [f"{path}: fields that this version does not know: {fields}"] if fields else []
 
 
-def serve(
-    source: Source,
-    engine: Address,
-    addresses: Mapping[str, Address],
-    told: ToldOfPod,
-    *,
-    last_good: Path | None,
-    recording: "Recording | None",
-) -> int:
+def serve(source: Source, engine: Address, addresses: Mapping[str, Address], told: ToldOfPod, *, keeps: Kept) -> int:
     """Serves until told to go. `addresses` are for clients, admin and local, in this order, by the option and text that
     each was given as. Exit code 2: one of them can't be had."""
     configure()
     for warning in source.warnings:
         log.warning(warning)
     try:
-        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), told, last_good, recording))
+        return run_on_fast_loop(_serve(source, engine, list(addresses.values()), told, keeps))
     except CannotListen as error:
         where = next(given for given, each in addresses.items() if each is error.address)
         print(f"fairqueue serve: {where}: {error}: choose another address", file=sys.stderr)
         return 2
 
 
-async def _serve(
-    source: Source,
-    engine: Address,
-    addresses: list[Address],
-    told: ToldOfPod,
-    last_good: Path | None,
-    recording: "Recording | None",
-) -> int:
+async def _serve(source: Source, engine: Address, addresses: list[Address], told: ToldOfPod, keeps: Kept) -> int:
     proxy = Proxy(
         source.first,
         engine,
@@ -141,9 +136,10 @@ async def _serve(
         grace_seconds=told.grace_seconds,
         batch_limit=told.batch_limit,
         memory_limit_bytes=_memory_limit_bytes(),
-        recording=recording,
+        recording=keeps.recording,
+        usage_log=keeps.usage_log,
     )
-    watch = DocumentWatch(source.paths, source.load, proxy.apply, remember=last_good, counts=proxy.reloads)
+    watch = DocumentWatch(source.paths, source.load, proxy.apply, remember=keeps.last_good, counts=proxy.reloads)
     if source.first is not None and source.seen is not None:
         watch.in_force(source.first, source.seen)
     watching: asyncio.Task[None] | None = None

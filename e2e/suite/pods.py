@@ -114,11 +114,11 @@ class ProxyView:
         return metrics(self.clients, f"http://{self.address}:9820/metrics")
 
     def service(self) -> dict[str, float]:
-        """Cost units by tenant."""
+        """Cost units by tenant of the policy."""
         return {
             json.loads(labels.partition("=")[2]): value
             for (name, labels), value in self.metrics().items()
-            if name == "fairqueue_service_total"
+            if name == "fairqueue_service_total" and labels != 'tenant="other"'
         }
 
 

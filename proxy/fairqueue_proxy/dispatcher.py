@@ -179,9 +179,10 @@ class Dispatcher:
         if usage.output_tokens != request.output_tokens:
             self.scheduler.output(request, usage.output_tokens, exact=usage.exact)
             self.capacity.grown(request)
-            exact = request.output_exact_tokens
-            job.tenant.output_tokens += exact - job.counted_output
-            job.counted_output = exact
+            # As `_count_output`, written out: a call for each token is dear.
+            if (exact := request.output_exact_tokens) > job.counted_output:
+                job.tenant.output_tokens += exact - job.counted_output
+                job.counted_output = exact
 
     def settle(self, job: Job, usage: Usage, *, complete: bool) -> None:
         """The job has left the engine, by whatever end: charge, free the slot, let in the next."""
@@ -203,7 +204,7 @@ class Dispatcher:
         )
         self.capacity.give(request)
         self._count_prompt(job)
-        self._count_output(job, request.output_exact_tokens)
+        self._count_output(job)
         self._pace.tick()
         self._pace_of(job.tenant).tick()
         self._end(job)
@@ -324,23 +325,25 @@ class Dispatcher:
         # charged can't be taken back.
         if cached_tokens or request.cost.cached_input_percent >= 100:
             self.scheduler.prompt(request, tokens, cached_tokens)
-            self._count_prompt(job)
 
     @staticmethod
     def _count_prompt(job: Job) -> None:
-        """Brings the tenant's input tokens in line with what it is charged for the job."""
+        """Adds to the tenant's input tokens what it was charged for the job. Once, at the end: only then it is sure how
+        many of them the engine had cached, and no counter may fall."""
         request, tenant = job.scheduled, job.tenant
-        cached = min(request.cached_tokens, request.prompt_tokens)
-        prompt = request.prompt_tokens - cached if request.prompt_exact else -cached
-        tenant.input_tokens += prompt - job.counted_input
-        tenant.cached_input_tokens += cached - job.counted_cached
-        job.counted_input, job.counted_cached = prompt, cached
+        job.counted_cached = min(request.cached_tokens, request.prompt_tokens)
+        job.counted_input = request.prompt_tokens - job.counted_cached
+        tenant.input_tokens += job.counted_input
+        tenant.cached_input_tokens += job.counted_cached
 
     @staticmethod
-    def _count_output(job: Job, exact: int) -> None:
-        """The same of its output tokens."""
-        job.tenant.output_tokens += exact - job.counted_output
-        job.counted_output = exact
+    def _count_output(job: Job) -> None:
+        """The same of its output tokens, most of which were counted as they came. An engine that says at its end that
+        there were fewer has been charged for more: that stays."""
+        exact = job.scheduled.output_exact_tokens
+        if exact > job.counted_output:
+            job.tenant.output_tokens += exact - job.counted_output
+            job.counted_output = exact
 
     def _note_idle(self, now: float) -> None:
         """Counts the time in which somebody waits for whom something is free."""

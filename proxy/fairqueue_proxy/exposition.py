@@ -6,19 +6,22 @@ group's gap with its bound; different tenants may be some milliseconds apart.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
+from fairqueue_proxy import metric_families as families
 from fairqueue_proxy.backlog import Backlog
 from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.entitlement import Entitlement
-from fairqueue_proxy.histogram import FIRST_TOKEN_SECONDS, QUEUE_SECONDS, REQUEST_SECONDS, Histogram
+from fairqueue_proxy.histogram import Histogram
+from fairqueue_proxy.metric_families import PREFIX, Family
 from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.process_metrics import process_parts
 from fairqueue_proxy.runtime import Runtime
 from fairqueue_proxy.scheduler import MICRO, Node
+from fairqueue_proxy.tenant_counts import Shown, TenantCounts
 from fairqueue_proxy.tenants import OTHER, Tenant
 
 Samples = Iterable[tuple[str, float]]
@@ -30,7 +33,7 @@ _OUTCOMES = {outcome: outcome.value for outcome in Outcome}
 @lru_cache(maxsize=1 << 15)
 def _prefix(name: str, labels: str) -> str:
     """What stands before the value; the same at each scrape."""
-    return f"fairqueue_{name}{labels} "
+    return f"{PREFIX}{name}{labels} "
 
 
 def _text(value: float) -> str:
@@ -38,15 +41,15 @@ def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
-def _family(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
-    head = f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} {kind}\n"
+def _shown(family: Family, samples: Samples) -> Iterator[str]:
+    head = family.head
     for labels, value in samples:
-        yield f"{head}{_prefix(name, labels)}{_text(value)}\n"
+        yield f"{head}{_prefix(family.name, labels)}{_text(value)}\n"
         head = ""
 
 
-def _histograms(name: str, text: str, histograms: Iterable[tuple[str, Histogram]]) -> Iterator[str]:
-    head = f"# HELP fairqueue_{name} {text}\n# TYPE fairqueue_{name} histogram\n"
+def _histograms(family: Family, histograms: Iterable[tuple[str, Histogram]]) -> Iterator[str]:
+    name, head = f"{PREFIX}{family.name}", family.head
     for tenant, histogram in histograms:
         if not any(histogram.counts):
             continue
@@ -55,50 +58,23 @@ def _histograms(name: str, text: str, histograms: Iterable[tuple[str, Histogram]
         for bound, found in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
             count += found
             le = "+Inf" if bound == float("inf") else f"{bound:g}"
-            yield f'fairqueue_{name}_bucket{{tenant="{tenant}",le="{le}"}} {count}\n'
-        yield f'fairqueue_{name}_sum{{tenant="{tenant}"}} {_text(histogram.total)}\n'
-        yield f'fairqueue_{name}_count{{tenant="{tenant}"}} {count}\n'
+            yield f'{name}_bucket{{tenant="{tenant}",le="{le}"}} {count}\n'
+        yield f'{name}_sum{{tenant="{tenant}"}} {_text(histogram.total)}\n'
+        yield f'{name}_count{{tenant="{tenant}"}} {count}\n'
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     """What is shown with one tenant label: the figures of a tenant at one instant, or the sums of all that share it."""
 
     label: str
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    would_be: Counter[Outcome] = field(default_factory=Counter)
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    output_tokens: int = 0
-    served: int = 0
-    entitled: float = 0.0
-    active_seconds: float = 0.0
-    queued: int = 0
-    in_flight: int = 0
-    queue_seconds: Histogram = field(default_factory=lambda: Histogram(QUEUE_SECONDS))
-    first_token_seconds: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_SECONDS))
-    request_seconds: Histogram = field(default_factory=lambda: Histogram(REQUEST_SECONDS))
+    counts: TenantCounts
+    queued: int
+    in_flight: int
     # Of a tenant that is in force.
     weight: int = 0
     key: float = 0.0
-
-    def add(self, tenant: Tenant, entitlement: Entitlement, backlog: Backlog) -> None:
-        """Takes in all that is known of a tenant now."""
-        self.outcomes.update(tenant.outcomes)
-        self.would_be.update(tenant.would_be)
-        self.input_tokens += tenant.input_tokens
-        self.cached_input_tokens += tenant.cached_input_tokens
-        self.output_tokens += tenant.output_tokens
-        for node in tenant.nodes:
-            self.served += node.served
-            self.entitled += entitlement.entitled(node)
-            self.active_seconds += entitlement.active_seconds(node)
-            self.queued += backlog.queued_of(node)
-            self.in_flight += node.in_flight
-        self.queue_seconds.add(tenant.queue_seconds)
-        self.first_token_seconds.add(tenant.first_token_seconds)
-        self.request_seconds.add(tenant.request_seconds)
-        self.weight, self.key = tenant.node.weight, tenant.node.key
+    owed: float = 0.0
 
     @property
     def in_force(self) -> bool:
@@ -106,28 +82,33 @@ class _Row:
         return self.label != OTHER
 
 
+def _queued(tenant: Tenant, backlog: Backlog) -> int:
+    return sum(backlog.queued_of(node) for node in tenant.nodes)
+
+
 def _tokens(rows: Iterable[_Row]) -> Samples:
     for row in rows:
-        yield f'{{tenant="{row.label}",kind="input"}}', row.input_tokens
-        yield f'{{tenant="{row.label}",kind="cached_input"}}', row.cached_input_tokens
-        yield f'{{tenant="{row.label}",kind="output"}}', row.output_tokens
+        yield f'{{tenant="{row.label}",kind="input"}}', row.counts.input_tokens
+        yield f'{{tenant="{row.label}",kind="cached_input"}}', row.counts.cached_input_tokens
+        yield f'{{tenant="{row.label}",kind="output"}}', row.counts.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
 class Exposition:
     """Everything that /metrics shows."""
 
-    runtime: Runtime
-    entitlement: Entitlement
-    reloads: ReloadCounts
+    def __init__(self, runtime: Runtime, entitlement: Entitlement, reloads: ReloadCounts) -> None:
+        self._runtime = runtime
+        self._reloads = reloads
+        self._entitlement = entitlement
+        self._counts = Shown(entitlement)
 
     @property
     def _dispatcher(self) -> Dispatcher:
-        return self.runtime.dispatcher
+        return self._runtime.dispatcher
 
     async def slices(self) -> AsyncIterator[bytes]:
         """The text of one scrape. After each slice whoever else has something to do is let in."""
-        clock = self.runtime.clock
+        clock = self._runtime.clock
         parts: list[str] = []
         due = clock() + SLICE_SECONDS
         for part in self._parts():
@@ -143,32 +124,41 @@ class Exposition:
 
     def _parts(self) -> Iterator[str]:
         """The text in parts, each of which takes some microseconds to make. Some are empty."""
+        tenants, backlog = self._runtime.tenants, self._dispatcher.backlog
+        in_force, gone = list(tenants.by_name.items()), list(tenants.gone)
+        others, queued, in_flight = TenantCounts(), 0, 0
+        for tenant in gone:
+            self._counts.add_rest(others, tenant)
+            queued += _queued(tenant, backlog)
+            in_flight += tenant.in_flight
+            yield ""
         rows: list[_Row] = []
-        tenants = self.runtime.tenants
-        gone, backlog = list(tenants.gone), self._dispatcher.backlog
-        shown = [(name, [tenant]) for name, tenant in tenants.by_name.items()]
-        for label, sharing in [*shown, (OTHER, gone)] if gone else shown:
-            rows.append(row := _Row(label))
-            for tenant in sharing:
-                row.add(tenant, self.entitlement, backlog)
-                yield ""
+        for name, tenant in in_force:
+            counts, node = self._counts.of(tenant), tenant.node
+            owed = self._entitlement.owed(node)
+            rows.append(_Row(name, counts, _queued(tenant, backlog), tenant.in_flight, node.weight, node.key, owed))
+            yield ""
+        # There before anybody has gone: what grows from 0 must have been seen at 0.
+        rows.append(_Row(OTHER, others, queued, in_flight))
         yield from self._tenants(rows)
         yield from self._scheduler()
         yield from self._engine()
+        yield from self._usage_log()
+        yield from process_parts()
 
     def _requests(self, rows: list[_Row]) -> Samples:
         for row in rows:
             for outcome, word in _OUTCOMES.items():
-                if row.outcomes[outcome] or outcome is Outcome.COMPLETED:
-                    yield f'{{tenant="{row.label}",outcome="{word}"}}', row.outcomes[outcome]
-        for outcome, count in list(self.runtime.outcomes.items()):
+                if row.counts.outcomes[outcome] or outcome is Outcome.COMPLETED:
+                    yield f'{{tenant="{row.label}",outcome="{word}"}}', row.counts.outcomes[outcome]
+        for outcome, count in list(self._runtime.outcomes.items()):
             yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
     def _would_be(self, rows: list[_Row]) -> Samples:
         for row in rows:
-            for outcome, count in row.would_be.items():
+            for outcome, count in row.counts.would_be.items():
                 yield f'{{tenant="{row.label}",outcome="{outcome.value}"}}', count
-        for outcome, count in list(self.runtime.would_be.items()):
+        for outcome, count in list(self._runtime.would_be.items()):
             yield f'{{tenant="",outcome="{outcome.value}"}}', count
 
     def _tenants(self, rows: list[_Row]) -> Iterator[str]:
@@ -178,130 +168,68 @@ class Exposition:
         def each_in_force(value: Callable[[_Row], float]) -> Samples:
             return ((f'{{tenant="{row.label}"}}', value(row)) for row in rows if row.in_force)
 
-        def histograms(which: Callable[[_Row], Histogram]) -> Iterator[tuple[str, Histogram]]:
-            return ((row.label, which(row)) for row in rows)
+        def histograms(which: Callable[[TenantCounts], Histogram]) -> Iterator[tuple[str, Histogram]]:
+            return ((row.label, which(row.counts)) for row in rows)
 
-        yield from _family("requests_total", "counter", "Requests by how they ended.", self._requests(rows))
-        yield from _family(
-            "observed_refusals_total",
-            "counter",
-            "Requests that were relayed and would have been refused, had the policy not only observed.",
-            self._would_be(rows),
-        )
-        yield from _family("tokens_total", "counter", "Tokens charged.", _tokens(rows))
-        yield from _family("service_total", "counter", "Cost units charged.", each(lambda row: row.served / MICRO))
-        yield from _family(
-            "entitled_service_total",
-            "counter",
-            "Cost units that were the tenant's weighted share while it was backlogged.",
-            each(lambda row: row.entitled / MICRO),
-        )
-        yield from _family(
-            "backlogged_seconds_total",
-            "counter",
-            "Time with a queued request that the tenant's own limits allow.",
-            each(lambda row: row.active_seconds),
-        )
-        yield from _family("queue_requests", "gauge", "Requests queued in the proxy.", each(lambda row: row.queued))
-        yield from _family("in_flight_requests", "gauge", "Requests in the engine.", each(lambda row: row.in_flight))
-        yield from _family("tenant_weight", "gauge", "The tenant's weight.", each_in_force(lambda row: row.weight))
-        yield from _family(
-            "virtual_counter",
-            "gauge",
-            "What the tenant is ordered by, in cost units over weight.",
-            each_in_force(lambda row: row.key),
-        )
-        yield from _histograms(
-            "queue_seconds", "Time from queued to let in.", histograms(lambda row: row.queue_seconds)
-        )
-        yield from _histograms(
-            "time_to_first_token_seconds",
-            "Time from arrival to the first token (plain replies: to their end).",
-            histograms(lambda row: row.first_token_seconds),
-        )
-        yield from _histograms(
-            "request_seconds", "Time from arrival to the end.", histograms(lambda row: row.request_seconds)
-        )
+        yield from _shown(families.REQUESTS, self._requests(rows))
+        yield from _shown(families.OBSERVED_REFUSALS, self._would_be(rows))
+        yield from _shown(families.TOKENS, _tokens(rows))
+        yield from _shown(families.SERVICE, each(lambda row: row.counts.served / MICRO))
+        yield from _shown(families.ENTITLED_SERVICE, each(lambda row: row.counts.entitled / MICRO))
+        yield from _shown(families.OWED_SERVICE, each_in_force(lambda row: row.owed / MICRO))
+        yield from _shown(families.BACKLOGGED_SECONDS, each(lambda row: row.counts.active_seconds))
+        yield from _shown(families.QUEUE_REQUESTS, each(lambda row: row.queued))
+        yield from _shown(families.IN_FLIGHT_REQUESTS, each(lambda row: row.in_flight))
+        yield from _shown(families.TENANT_WEIGHT, each_in_force(lambda row: row.weight))
+        yield from _shown(families.VIRTUAL_COUNTER, each_in_force(lambda row: row.key))
+        yield from _histograms(families.QUEUE_SECONDS, histograms(lambda counts: counts.queue_seconds))
+        yield from _histograms(families.FIRST_TOKEN_SECONDS, histograms(lambda counts: counts.first_token_seconds))
+        yield from _histograms(families.REQUEST_SECONDS, histograms(lambda counts: counts.request_seconds))
 
     def _scheduler(self) -> Iterator[str]:
         dispatcher = self._dispatcher
         scheduler, capacity = dispatcher.scheduler, dispatcher.capacity
-        groups: dict[str, Node] = {"": scheduler.root, **self.runtime.tenants.groups}
+        groups: dict[str, Node] = {"": scheduler.root, **self._runtime.tenants.groups}
         gaps = [(f'{{group="{name}"}}', scheduler.gap(node)) for name, node in groups.items()]
-        yield from _family(
-            "fairness_gap",
-            "gauge",
-            "Largest less smallest counter of a group's backlogged members (root: empty name).",
-            [(labels, gap.gap) for labels, gap in gaps],
-        )
-        yield from _family(
-            "fairness_bound",
-            "gauge",
-            "What fairness_gap never exceeds.",
-            [(labels, gap.bound) for labels, gap in gaps],
-        )
-        yield from _family(
-            "capacity_limit",
-            "gauge",
-            "The most that is let into the engine at once.",
+        yield from _shown(families.FAIRNESS_GAP, [(labels, gap.gap) for labels, gap in gaps])
+        yield from _shown(families.FAIRNESS_BOUND, [(labels, gap.bound) for labels, gap in gaps])
+        yield from _shown(
+            families.CAPACITY_LIMIT,
             [
                 (f'{{budget="{budget.name}",source="{budget.source}"}}', budget.limit)
                 for budget in capacity.budgets
                 if budget.limit is not None
             ],
         )
-        yield from _family(
-            "capacity_used",
-            "gauge",
-            "How much of it is in use.",
-            [(f'{{budget="{budget.name}"}}', budget.used) for budget in capacity.budgets],
+        yield from _shown(
+            families.CAPACITY_USED, [(f'{{budget="{budget.name}"}}', budget.used) for budget in capacity.budgets]
         )
-        yield from _family(
-            "idle_capacity_seconds_total",
-            "counter",
-            "Time in which somebody waited and something was free.",
-            [("", dispatcher.idle_capacity_seconds)],
-        )
-        yield from _family(
-            "metering_drift_tokens_total",
-            "counter",
-            "Counted while streaming against what the engine said at the end.",
+        yield from _shown(families.IDLE_CAPACITY_SECONDS, [("", dispatcher.idle_capacity_seconds)])
+        yield from _shown(
+            families.METERING_DRIFT,
             [(f'{{direction="{direction}"}}', tokens) for direction, tokens in dispatcher.drift_tokens.items()],
         )
-        yield from _family(
-            "malformed_events_total",
-            "counter",
-            "Events of the engine that could not be read; they were passed on as they were.",
-            [("", dispatcher.malformed_events)],
-        )
+        yield from _shown(families.MALFORMED_EVENTS, [("", dispatcher.malformed_events)])
 
     def _engine(self) -> Iterator[str]:
-        watch, in_force = self.runtime.watch, self.runtime.in_force
-        yield from _family("engine_up", "gauge", "1 when the engine is healthy.", [("", int(watch.healthy))])
-        for name, value, text in (
-            ("engine_waiting_requests", watch.waiting, "Requests that wait inside the engine, as it reports."),
-            ("engine_running_requests", watch.running, "Requests that run in the engine, as it reports."),
-        ):
-            yield from _family(name, "gauge", text, [("", value)] if value is not None else [])
+        watch, in_force = self._runtime.watch, self._runtime.in_force
+        yield from _shown(families.ENGINE_UP, [("", int(watch.healthy))])
+        for family, value in ((families.ENGINE_WAITING, watch.waiting), (families.ENGINE_RUNNING, watch.running)):
+            yield from _shown(family, [("", value)] if value is not None else [])
         if watch.scraped_at is not None:
-            age = self.runtime.clock() - watch.scraped_at
-            yield from _family(
-                "engine_scrape_age_seconds",
-                "gauge",
-                "Time since these two were read; they are left out when it is long.",
-                [("", age)],
-            )
+            age = self._runtime.clock() - watch.scraped_at
+            yield from _shown(families.ENGINE_SCRAPE_AGE, [("", age)])
         if in_force is not None:
             document = in_force.document
-            yield from _family(
-                "config_info",
-                "gauge",
-                "The policy in force.",
+            yield from _shown(
+                families.CONFIG_INFO,
                 [(f'{{policy="{document.policy}",revision="{document.revision}",mode="{document.mode}"}}', 1)],
             )
-        yield from _family(
-            "config_reload_failures_total",
-            "counter",
-            "Documents and policy files that could not be used; the last good one stayed in force.",
-            [("", self.reloads.failures)],
-        )
+        yield from _shown(families.CONFIG_REFUSED, [("", int(self._reloads.problem is not None))])
+        yield from _shown(families.CONFIG_RELOAD_FAILURES, [("", self._reloads.failures)])
+
+    def _usage_log(self) -> Iterator[str]:
+        usage_log = self._runtime.usage_log
+        if usage_log is not None:
+            yield from _shown(families.USAGE_LOG_WRITTEN_LINES, [("", usage_log.written_lines)])
+            yield from _shown(families.USAGE_LOG_LOST_LINES, [("", usage_log.lost_lines)])

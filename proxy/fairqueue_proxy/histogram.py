@@ -22,7 +22,14 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def add(self, other: "Histogram") -> None:
-        """Takes in all that another one of the same bounds has."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
+    def copy(self) -> "Histogram":
+        """As it is now."""
+        copied = Histogram(self.bounds)
+        copied.counts, copied.total = self.counts.copy(), self.total
+        return copied
+
+    def add(self, now: "Histogram", before: "Histogram") -> None:
+        """Takes in by how much another one of the same bounds has grown."""
+        grown = zip(self.counts, now.counts, before.counts, strict=True)
+        self.counts = [mine + more - less for mine, more, less in grown]
+        self.total += now.total - before.total

@@ -306,6 +306,9 @@ class MeteredRequest:
         recording = self._runtime.recording
         if recording is not None:
             recording.end(self._job)
+        usage_log = self._runtime.usage_log
+        if usage_log is not None:
+            usage_log.end(self._job, self._in_force.document)
 
 
 def record(job: Job, now: float) -> None:

@@ -30,6 +30,7 @@ from fairqueue_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from fairqueue_proxy.recording import Recording
+    from fairqueue_proxy.usage_log import UsageLog
 
 KEEPALIVE_SECONDS = 75.0
 LINGERING_SECONDS = 2.0
@@ -65,9 +66,9 @@ def connection_cap(memory_limit_bytes: int | None) -> int:
 class Proxy:
     """One proxy in front of one engine. `start`, then `run` until it is told to go, then `stop`.
 
-    Without a document it relays free routes only, until `apply` brings one. A `recording` is written from its start to
-    its stop, which closes it. `grace_seconds` after it is told to go it is killed; `batch_limit` is how many requests
-    the engine was started to run at once.
+    Without a document it relays free routes only, until `apply` brings one. A `recording` and a `usage_log` are written
+    from its start to its stop, which closes them. `grace_seconds` after it is told to go it is killed; `batch_limit` is
+    how many requests the engine was started to run at once.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Proxy:
         batch_limit: int | None = None,
         seed: int | None = None,
         recording: "Recording | None" = None,
+        usage_log: "UsageLog | None" = None,
     ) -> None:
         kind = engine_kind or (document.engine.kind if document is not None else None)
         if kind is None:
@@ -111,6 +113,7 @@ class Proxy:
             clock=clock,
             random=random_source,
             recording=recording,
+            usage_log=usage_log,
         )
         self.data_port = DataPort(self.runtime)
         self._admin = Admin(
@@ -171,8 +174,9 @@ class Proxy:
         )
         data = await self._listen(web.ServerRunner(server, shutdown_timeout=STOP_SECONDS), listen)
         self._listening = True
-        if self.runtime.recording is not None:
-            self.runtime.recording.start()
+        for each in (self.runtime.recording, self.runtime.usage_log):
+            if each is not None:
+                each.start()
         self._tasks = [asyncio.create_task(self.watch.run()), asyncio.create_task(self._sweep())]
         return data, pod, loopback
 
@@ -203,8 +207,9 @@ class Proxy:
         for runner in reversed(self._runners):
             await runner.cleanup()
         await self.upstream.close()
-        if self.runtime.recording is not None:
-            await self.runtime.recording.close()
+        for each in (self.runtime.recording, self.runtime.usage_log):
+            if each is not None:
+                await each.close()
 
     async def _listen(self, runner: web.BaseRunner, address: Address) -> Address:
         self._runners.append(runner)

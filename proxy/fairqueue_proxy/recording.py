@@ -6,23 +6,20 @@ second, in a thread, so that no stream waits for a disk, and in whole lines. A f
 recording and nothing else.
 """
 
-import asyncio
-import hashlib
 import logging
 import os
 import stat
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from fairqueue_proxy.identity import NOBODY
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.outcome import Outcome
+from fairqueue_proxy.pseudonyms import Pseudonyms
 from fairqueue_proxy.trace_columns import COLUMNS
-
-WRITE_SECONDS = 1.0
+from fairqueue_proxy.whole_lines import Flushing, LineFile, in_thread
 
 MOST_TOKENS = 1_000_000
 """Whoever reads traces takes no longer ones."""
@@ -34,7 +31,6 @@ MOST_UNWRITTEN = 100_000
 """So many rows may wait in all: a disk that hangs must not fill the memory."""
 
 _HEADER: Final = ",".join(COLUMNS) + "\n"
-_PSEUDONYM_BYTES: Final = 6
 
 log = logging.getLogger(__name__)
 
@@ -87,26 +83,23 @@ class InOrder:
 
 
 class Recording:
-    """One trace, in an open file without a buffer of its own. `key` makes the pseudonyms of users: with another one
-    they are others."""
+    """One trace, in an open file without a buffer of its own. `key` makes the pseudonyms of users."""
 
     def __init__(self, file: BinaryIO, name: str, key: bytes) -> None:
-        self._file = file
+        self._file = LineFile(file)
         self._name = name
-        self._keyed = hashlib.blake2b(key=key, digest_size=_PSEUDONYM_BYTES)
+        self._pseudonyms = Pseudonyms(key)
         self._rows = InOrder()
         self._first_at: float | None = None
-        self._size_bytes = 0
         self._over = False
-        self._closing = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._flushing = Flushing(self._write)
 
     def __repr__(self) -> str:
         return f"<Recording {self._name}, {self._rows!r}>"
 
     def start(self) -> None:
         """Begins to write; before that the file stays empty."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._flushing.start()
 
     def begin(self, job: Job) -> None:
         """A metered request of a tenant has come."""
@@ -125,32 +118,28 @@ class Recording:
 
     async def close(self) -> None:
         """Writes what is left, and of what is still under way what is known so far."""
-        if self._task is not None:
-            self._closing.set()
-            await self._task
-            for job in self._rows.under_way:
-                self.end(job)
-            await self._write()
+        try:
+            await self._flushing.stop(self._write_all)
+        except TimeoutError:
+            self._give_up("the disk does not answer")
+            return
         self._over = True
-        with suppress(OSError):
-            self._file.close()
+        self._file.close()
 
-    async def _run(self) -> None:
-        while not self._closing.is_set():
-            await self._write()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await self._closing.wait()
+    async def _write_all(self) -> None:
+        for job in self._rows.under_way:
+            self.end(job)
+        await self._write()
 
     async def _write(self) -> None:
         lines = self._due()
-        if not self._size_bytes:
+        if not self._file.size_bytes:
             lines.insert(0, _HEADER)
         data = "".join(lines).encode()
         if self._over or not data:
             return
         try:
-            await asyncio.to_thread(self._append, data)
+            await in_thread(partial(self._file.append, data))
         except OSError as error:
             self._give_up(error.strerror or str(error))
 
@@ -164,18 +153,6 @@ class Recording:
                 if self._rows.held <= MOST_HELD:
                     break
         return lines
-
-    def _append(self, data: bytes) -> None:
-        written = 0
-        try:
-            while written < len(data):
-                written += self._file.write(data[written:])
-        except OSError:
-            whole = data.rfind(b"\n", 0, written) + 1
-            with suppress(OSError):
-                self._file.truncate(self._size_bytes + whole)
-            raise
-        self._size_bytes += len(data)
 
     def _give_up(self, why: str) -> None:
         if self._over:
@@ -203,17 +180,8 @@ class Recording:
         # The names of tenants need no quotes: they are DNS labels.
         return (
             f"{seconds:.6f},{job.tenant.name},{_bounded(prompt, least=1)},{_bounded(output)},{most},"
-            f"{self._pseudonym(job)},{_bounded(cached) or ''},{outcome}\n"
+            f"{self._pseudonyms.of(job)},{_bounded(cached) or ''},{outcome}\n"
         )
-
-    def _pseudonym(self, job: Job) -> str:
-        """Who below the tenant sent it; the same name below another tenant is somebody else."""
-        member = job.identity or (job.call.user if job.call is not None else None)
-        if member is None or member == NOBODY:
-            return ""
-        hashed = self._keyed.copy()
-        hashed.update(f"{job.tenant.name}\n{member}".encode())
-        return hashed.hexdigest()
 
 
 def _bounded(tokens: int, *, least: int = 0) -> int:

@@ -24,8 +24,9 @@ from fairqueue_proxy.tenants import Tenants
 from fairqueue_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
-    # Loaded by those only who record.
+    # Loaded by those only who ask for them.
     from fairqueue_proxy.recording import Recording
+    from fairqueue_proxy.usage_log import UsageLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Runtime:
     # For bodies that go past the queue.
     room: Room = field(default_factory=Room)
     recording: "Recording | None" = None
+    usage_log: "UsageLog | None" = None
 
     @property
     def engine_key(self) -> str | None:

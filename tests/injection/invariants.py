@@ -30,6 +30,7 @@ def check_injected(before: Json, decision: Decision, policy: FairnessPolicy, set
     _check_ports(before, after, proxy, status)
     _check_probes(before, after, status)
     _check_end(before, after, proxy)
+    _check_usage(before, after, proxy)
     assert is_guaranteed(before) == is_guaranteed(after) or before["spec"].get("resources")
     new = set(violations_of_restricted(after)) - set(violations_of_restricted(before))
     assert not new
@@ -115,3 +116,14 @@ def _check_end(before: Json, after: Json, proxy: Json) -> None:
     grace = after["spec"]["terminationGracePeriodSeconds"]
     assert grace >= (before["spec"].get("terminationGracePeriodSeconds") or 30)
     assert option(proxy, "--termination-grace-seconds") == str(grace)
+
+
+def _check_usage(before: Json, after: Json, proxy: Json) -> None:
+    """The pod's volume is the proxy's folder; nobody else gets another one."""
+    name = (before["metadata"].get("annotations") or {}).get("fairqueue.dev/usage-volume")
+    found = [mount["name"] for mount in proxy["volumeMounts"] if mount["mountPath"] == "/usage"]
+    assert found == ([] if name is None else [name])
+    assert ("--usage-log" in proxy["args"]) == bool(found)
+    assert not found or option(proxy, "--usage-log") == "/usage"
+    for old, new in zip(before["spec"]["containers"], after["spec"]["containers"], strict=True):
+        assert new.get("volumeMounts") == old.get("volumeMounts")

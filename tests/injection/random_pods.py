@@ -20,6 +20,12 @@ _HOSTS = ("0.0.0.0", "::", "127.0.0.1", "$(ADDRESS)")
 _PORTS = ("80", "3000", "8000", "8080", "18000", "30000", "55536", "65535", "$(NUMBER)")
 _NAMES = ("http", "metrics", "engine", "engine-1", "grpc")
 _NUMBERS = (80, 3000, 8000, 8080, 18000, 18080, 30000, 40000, 61000, 9400)
+_USAGE = "fairqueue.dev/usage-volume"
+_ANNOTATIONS = (
+    {},
+    {"fairqueue.dev/proxy-cpu-limit": "2"},
+    *({_USAGE: name} for name in ("usage", "usage", "settings")),
+)
 
 
 def _options(kind: str) -> st.SearchStrategy[list[str]]:
@@ -121,9 +127,13 @@ def pods(draw: st.DrawFn, kind: str) -> Json:
     if draw(st.integers(0, 3)) == 0:
         start = draw(st.sampled_from(["0", "80", "1024"]))
         spec["securityContext"] = {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": start}]}
+    if draw(st.booleans()):
+        spec["volumes"] = [
+            {"name": name, kind: {}} for name, kind in (("usage", "emptyDir"), ("settings", "configMap"))
+        ]
     metadata: Json = {"name": "llm", "labels": {"app": "llm", "fairqueue.dev/inject": "true"}}
     if draw(st.booleans()):
-        metadata["annotations"] = draw(st.sampled_from([{}, {"fairqueue.dev/proxy-cpu-limit": "2"}]))
+        metadata["annotations"] = draw(st.sampled_from(_ANNOTATIONS))
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

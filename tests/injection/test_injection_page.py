@@ -17,6 +17,7 @@ def test_the_table_of_reasons_is_the_enumeration() -> None:
     "name",
     [
         *(names.INJECT_LABEL, names.POLICY_LABEL, names.ON_MISSING_POLICY, names.STATUS, names.BOUND_POLICY),
+        names.USAGE_VOLUME,
         *(resources.CPU_REQUEST, resources.CPU_LIMIT, resources.MEMORY_REQUEST, resources.MEMORY_LIMIT),
         names.PROXY_CONTAINER,
         names.secret_name("<policy>"),

@@ -26,6 +26,7 @@ EVERYTHING = {
     "tokens": ("counter", {"tenant", "kind"}),
     "service": ("counter", TENANT),
     "entitled_service": ("counter", TENANT),
+    "owed_service": ("gauge", TENANT),
     "backlogged_seconds": ("counter", TENANT),
     "queue_requests": ("gauge", TENANT),
     "in_flight_requests": ("gauge", TENANT),
@@ -46,7 +47,12 @@ EVERYTHING = {
     "engine_running_requests": ("gauge", set()),
     "engine_scrape_age_seconds": ("gauge", set()),
     "config_info": ("gauge", {"policy", "revision", "mode"}),
+    "config_refused": ("gauge", set()),
     "config_reload_failures": ("counter", set()),
+    "process_cpu_seconds": ("counter", set()),
+    "process_start_time_seconds": ("gauge", set()),
+    "process_resident_memory_bytes": ("gauge", set()),
+    "process_open_fds": ("gauge", set()),
 }
 HISTOGRAMS = {name for name, (kind, _) in EVERYTHING.items() if kind == "histogram"}
 FROM_THE_ENGINE = {"engine_waiting_requests", "engine_running_requests"}
@@ -77,7 +83,7 @@ async def test_after_a_request_everything_is_there_with_its_type_and_its_labels_
         labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
         assert len(labels) == 1, family.name
         found[family.name] = (family.type, set(next(iter(labels))))
-    assert found == {f"fairqueue_{name}": described for name, described in EVERYTHING.items()}
+    assert {name.removeprefix("fairqueue_"): described for name, described in found.items()} == EVERYTHING
 
 
 async def test_before_the_first_request_counters_of_all_tenants_stand_at_zero_and_empty_histograms_are_left_out(
@@ -95,7 +101,7 @@ async def test_before_the_first_request_counters_of_all_tenants_stand_at_zero_an
         for name in ("service_total", "entitled_service_total", "backlogged_seconds_total"):
             assert sample(text, name, tenant=tenant) == 0
     # Other outcomes appear when they happen.
-    assert len(labels_of(text, "requests_total")) == 2
+    assert labels_of(text, "requests_total") == {("completed", tenant) for tenant in ("alice", "bob", "other")}
 
 
 async def test_a_histogram_has_at_most_eight_buckets_and_only_tenants_that_were_seen(
@@ -152,6 +158,7 @@ async def test_requests_tokens_and_service_are_what_the_engine_really_did(
         ("completed", "alice"): 2,
         ("engine_error", "alice"): 1,
         ("completed", "bob"): 1,
+        ("completed", "other"): 0,
         ("bad_request", "bob"): 1,
         ("unauthenticated", ""): 1,
     }
@@ -365,7 +372,7 @@ async def test_others_are_let_in_between_the_slices_of_a_scrape(start_proxy: Sta
     assert len(slices) > 10 * 50
     assert turns > len(slices) - 10
     assert len({family.name for family in families}) == len(families)
-    assert len(labels_of("".join(slices), "tokens_total")) == 3 * 50
+    assert len(labels_of("".join(slices), "tokens_total")) == 3 * (50 + 1)
 
 
 async def test_a_scrape_takes_all_that_it_shows_of_tenants_at_its_beginning(

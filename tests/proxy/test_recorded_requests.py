@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from fairqueue_proxy import drain as drain_module
-from fairqueue_proxy import engine_watch
-from fairqueue_proxy import recording as recording_module
+from fairqueue_proxy import engine_watch, whole_lines
 from fairqueue_proxy.recording import Recording
 from fairqueue_sim import RunningEngine
 from fairqueue_sim.lab.trace import read_trace
@@ -30,7 +29,7 @@ TOKENS = ("tenant", "prompt_tokens", "output_tokens")
 
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TraceFile:
-    monkeypatch.setattr(recording_module, "WRITE_SECONDS", 0.005)
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 0.005)
     return TraceFile(tmp_path)
 
 
@@ -317,7 +316,7 @@ async def test_a_full_disk_harms_no_request(
 async def test_the_proxy_writes_the_last_rows_when_it_stops(
     start_proxy: StartProxy, scripted: ScriptedEngine, trace: TraceFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording_module, "WRITE_SECONDS", 1000.0)
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 1000.0)
     stack = await start_proxy(scripted.port, recording=trace.recording)
     assert stack.proxy is not None
     await relayed(stack, scripted, request(STREAM, generate(), tenant="bob"), STREAMED)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairqueue_proxy import recording as recording_module
+from fairqueue_proxy import whole_lines
 from fairqueue_proxy.engines import Api, Call
 from fairqueue_proxy.identity import NOBODY
 from fairqueue_proxy.job import Job
@@ -157,7 +158,7 @@ async def test_what_is_under_way_at_the_end_is_written_as_far_as_it_has_come_wit
 async def test_a_request_that_does_not_end_holds_back_no_more_than_a_bounded_number(
     monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    monkeypatch.setattr(recording_module, "WRITE_SECONDS", 0.005)
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 0.005)
     monkeypatch.setattr(recording_module, "MOST_HELD", 10)
     tape = Tape()
     tape.recording.start()
@@ -179,8 +180,8 @@ async def test_a_request_that_does_not_end_holds_back_no_more_than_a_bounded_num
 async def test_rows_are_written_while_requests_come_and_not_only_at_the_end(
     monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    assert recording_module.WRITE_SECONDS <= 1.0
-    monkeypatch.setattr(recording_module, "WRITE_SECONDS", 0.005)
+    assert whole_lines.FLUSH_SECONDS <= 1.0
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 0.005)
     tape = Tape()
     tape.recording.start()
     for number in range(1, 4):
@@ -249,7 +250,7 @@ async def test_an_identity_goes_before_the_bodys_user_and_nobody_is_nobody() -> 
 async def test_a_full_disk_ends_the_recording_with_whole_lines_and_one_line_in_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, until: Until, room_bytes: int
 ) -> None:
-    monkeypatch.setattr(recording_module, "WRITE_SECONDS", 0.005)
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 0.005)
     tape = Tape(room_bytes=room_bytes)
     for _ in range(10):
         tape.go(tape.come())
@@ -351,3 +352,19 @@ async def test_two_recordings_have_different_keys(tmp_path: Path) -> None:
         await recording.close()
         names |= {row["user"] for row in rows_of((tmp_path / name).read_text())}
     assert len(names) == 2
+
+
+async def test_a_disk_that_does_not_answer_does_not_keep_the_proxy_from_going(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(whole_lines, "LAST_FLUSH_SECONDS", 0.02)
+    tape = Tape()
+    tape.file = file = HangingFile()
+    tape.recording = recording = Recording(file, "trace.csv", KEY)
+    recording.start()
+    await until(file.writing.is_set)
+    await recording.close()
+    assert [line.getMessage() for line in caplog.records] == [
+        "the recording in trace.csv has ended: the disk does not answer; requests are served as before"
+    ]
+    file.answers.set()

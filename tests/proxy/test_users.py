@@ -241,7 +241,7 @@ async def test_metrics_and_replies_name_tenants_and_never_users(
     assert [reply.headers["x-fairqueue-tenant"] for reply in replies] == ["alice", "alice", "anonymous"]
     for text in (while_they_wait, await stack.metrics()):
         labels = [dict(labels) for _, labels in samples(text)]
-        assert {each["tenant"] for each in labels if "tenant" in each} == {"alice", "bob", "anonymous"}
+        assert {each["tenant"] for each in labels if "tenant" in each} == {"alice", "bob", "anonymous", "other"}
         assert {each["group"] for each in labels if "group" in each} == {""}
         for private in ("zoe", "carol", "(nobody)"):
             assert private not in text

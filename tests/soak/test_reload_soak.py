@@ -17,7 +17,7 @@ from lives import Life, live
 from rounds import NAMES, Rounds
 
 from fairqueue_sim import RequestTruth, RunningEngine, running_engine
-from proxy.samples import sample, samples, totals
+from proxy.samples import Increases, sample
 from proxy_stack import Stack, serving
 
 # The proxy looks at its files twice a second; here it must not miss a round.
@@ -75,18 +75,20 @@ async def soak(folder: Path, seed: int, *, streams: int, seconds: float, observi
         serving(engine.port, log, *options, program=("-c", PROGRAM)) as stack,
     ):
         until = time.monotonic() + seconds
-        scraping = asyncio.create_task(_scrape(stack, keeps_order=not observing))
+        found = Increases()
+        scraping = asyncio.create_task(_scrape(stack, found, keeps_order=not observing))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(rounds.run(stack, until))
             for _ in range(streams):
                 tasks.create_task(_stream_on(rounds, source, stack, done, until))
-        metrics = await _until_quiet(stack, engine)
+        await _until_quiet(stack, engine)
         scraping.cancel()
         (ended,) = await asyncio.gather(scraping, return_exceptions=True)
         assert isinstance(ended, asyncio.CancelledError), ended
+        found.scrape(metrics := await stack.metrics(), from_0=True)
     lines = log_lines(log, expected_error="the new configuration is not used")
     _check_each(done, lines, rounds, engine)
-    _check_sums(lines, metrics, rounds)
+    _check_sums(lines, found, metrics, rounds)
     outcomes = Counter(map(_ended_as, lines.values()))
     print(f"{len(rounds.all)} rounds, {rounds.broken} broken documents, {dict(outcomes)}")
     assert len(rounds.all) > seconds * 5
@@ -160,14 +162,12 @@ def _check_each(done: list[Streamed], lines: dict[str, dict[str, Any]], rounds: 
             assert (line["outcome"], life.complete) == ("completed", True), where
 
 
-def _check_sums(lines: dict[str, dict[str, Any]], metrics: str, rounds: Rounds) -> None:
-    """The counters over all tenants, those that are gone included, against the log."""
-    found: Counter[str] = Counter()
-    for (name, labels), value in samples(metrics).items():
-        if name == "fairqueue_requests_total":
-            found[dict(labels)["outcome"]] += int(value)
-    assert +found == Counter(outcome for outcome in map(_ended_as, lines.values()) if outcome != UNREAD)
-    everything = totals(metrics)
+def _check_sums(lines: dict[str, dict[str, Any]], found: Increases, metrics: str, rounds: Rounds) -> None:
+    """What the counters have grown by over all tenants, those that are gone included, against the log."""
+    ends = Counter(outcome for outcome in map(_ended_as, lines.values()) if outcome != UNREAD)
+    everything = found.totals()
+    assert {outcome: found.of("requests_total", outcome=outcome) for outcome in ends} == ends
+    assert everything["fairqueue_requests_total"] == ends.total()
     tokens = sum(line.get("input_tokens", 0) + line.get("output_tokens", 0) for line in lines.values())
     assert everything["fairqueue_tokens_total"] == tokens
     assert everything["fairqueue_service_total"] == pytest.approx(sum(line.get("cost", 0) for line in lines.values()))
@@ -175,29 +175,24 @@ def _check_sums(lines: dict[str, dict[str, Any]], metrics: str, rounds: Rounds) 
     assert sample(metrics, "config_reload_failures_total") == rounds.broken
 
 
-async def _scrape(stack: Stack, *, keeps_order: bool) -> None:
+async def _scrape(stack: Stack, found: Increases, *, keeps_order: bool) -> None:
     """The gap is within its bound whatever changes, and nothing that was counted is forgotten."""
-    before: dict[str, float] = {}
     async with aiohttp.ClientSession(f"http://{stack.admin.host}:{stack.admin.port}") as session:
         while True:
             async with session.get("/metrics") as reply:
                 text = await reply.text()
             if keeps_order:
                 check_gap(text)
-            now = totals(text)
-            fell = {name: (value, now[name]) for name, value in before.items() if now[name] < value * (1 - 1e-9)}
-            assert fell == {}
-            before = now
+            found.scrape(text, from_0=True)
+            assert found.restarts == set()
             await asyncio.sleep(SCRAPE_SECONDS)
 
 
-async def _until_quiet(stack: Stack, engine: RunningEngine) -> str:
+async def _until_quiet(stack: Stack, engine: RunningEngine) -> None:
     """Waits for the last hang-ups to be noticed, then checks that nothing is left."""
     async with asyncio.timeout(10):
         while (queue := await stack.queue())["queued"] or queue["in_flight"] or engine.model.running:
             await asyncio.sleep(0.05)
-    metrics = await stack.metrics()
-    check_nothing_left(metrics, await stack.queue())
+    check_nothing_left(await stack.metrics(), await stack.queue())
     # The log comes through a pipe.
     await asyncio.sleep(0.1)
-    return metrics

@@ -18,6 +18,7 @@ from .resources import sidecar_resources
 from .settings import InjectionSettings
 from .sidecar import Sidecar, sidecar_container, sidecar_volumes
 from .status import bind, spec_hash, write_status
+from .usage_volume import usage_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def inject(pod: Json, policy: FairnessPolicy, settings: InjectionSettings) -> li
     engine = engine_container(spec["containers"], policy.spec.engine)
     kind = ENGINE_KINDS[policy.spec.engine.kind]
     refuse_other_transports(engine, kind)
-    resources = sidecar_resources(pod, settings)
+    resources, usage = sidecar_resources(pod, settings), usage_volume(pod)
     ports = _take_port(pod, engine, policy) if _takes_port(policy) else _stand_beside(pod, engine, policy)
     warnings = _prepare(pod, engine, policy, settings)
     if _takes_port(policy):
@@ -49,6 +50,7 @@ def inject(pod: Json, policy: FairnessPolicy, settings: InjectionSettings) -> li
         grace_seconds=raise_grace(pod, policy),
         batch_limit=batch_limit(engine, kind),
         resources=resources,
+        usage_volume=usage,
     )
     _insert(pod, engine, policy, sidecar, warnings, settings)
     return warnings

@@ -14,6 +14,8 @@ POLICY_LABEL: Final = "fairqueue.dev/policy"
 
 ON_MISSING_POLICY: Final = "fairqueue.dev/on-missing-policy"
 """Annotation; `Allow` admits a pod that no policy selects, without a proxy."""
+USAGE_VOLUME: Final = "fairqueue.dev/usage-volume"
+"""Annotation; names a volume of the pod, to which the proxy writes its usage log."""
 STATUS: Final = "fairqueue.dev/status"
 """Annotation, written: what was done, as JSON with sorted keys."""
 BOUND_POLICY: Final = "fairqueue.dev/bound-policy"

@@ -143,7 +143,7 @@ class Reason(StrEnum):
     BAD_ANNOTATION = (
         "bad_annotation",
         Outcome.DENIED,
-        "An annotation that sets the proxy's resources cannot be used: correct it.",
+        "An annotation that says how the proxy is to run cannot be used: correct it.",
     )
 
     OWN_PRE_STOP = (

@@ -23,6 +23,7 @@ from .settings import InjectionSettings
 _CONFIG_FOLDER: Final = "/etc/fairqueue"
 _RUN_FOLDER: Final = "/run/fairqueue"
 _TOKEN_FOLDER: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+_USAGE_FOLDER: Final = "/usage"
 _USER: Final = 65_532
 
 
@@ -40,6 +41,7 @@ class Sidecar:
     grace_seconds: int
     batch_limit: int | None
     resources: Json
+    usage_volume: str | None = None
 
 
 def sidecar_container(sidecar: Sidecar, settings: InjectionSettings) -> Json:
@@ -69,6 +71,8 @@ def sidecar_container(sidecar: Sidecar, settings: InjectionSettings) -> Json:
             {"name": NO_TOKEN_VOLUME, "mountPath": _TOKEN_FOLDER, "readOnly": True},
         ],
     }
+    if sidecar.usage_volume is not None:
+        container["volumeMounts"].append({"name": sidecar.usage_volume, "mountPath": _USAGE_FOLDER})
     if settings.image_pull_policy is not None:
         container["imagePullPolicy"] = settings.image_pull_policy
     return container
@@ -96,6 +100,8 @@ def _arguments(sidecar: Sidecar, settings: InjectionSettings) -> list[str]:
     arguments += ["--termination-grace-seconds", str(sidecar.grace_seconds)]
     if sidecar.batch_limit is not None:
         arguments += ["--batch-limit", str(sidecar.batch_limit)]
+    if sidecar.usage_volume is not None:
+        arguments += ["--usage-log", _USAGE_FOLDER]
     return arguments
 
 
