@@ -127,7 +127,9 @@ class Operator:
             written=written("status").inc,
             touched=self._touched,
         )
-        self._metrics.read_at_scrape(lambda: len(self._queue), self._count_policies, self._store.orphaned)
+        self._metrics.read_at_scrape(
+            lambda: len(self._queue), self._count_policies, self._count_pods, self._store.orphaned
+        )
         return [
             follower.run(),
             unlabelled.run(),
@@ -208,6 +210,9 @@ class Operator:
 
     def _count_policies(self, ready: bool) -> int:
         return sum(_is_ready(policy.status) == ready for _, policy in self._store.policies())
+
+    def _count_pods(self, state: str) -> int:
+        return sum(policy.status.get("pods", {}).get(state, 0) for _, policy in self._store.policies())
 
 
 async def run(options: OperatorOptions) -> int:

@@ -1,11 +1,15 @@
 """The operator's metrics. See `docs/operator.md` for what each says."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 _BUCKETS: Final = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
+
+POD_STATES: Final = ("matched", "unlabelled", "injected", "current")
+"""As in a policy's status.pods."""
 
 
 class OperatorMetrics:
@@ -50,16 +54,31 @@ class OperatorMetrics:
             "Pods whose policy was deleted: they keep its last order.",
             registry=registry,
         )
+        self._pods = Gauge(
+            "fairqueue_operator_pods",
+            "Pods that policies select (matched), of these without the label that asks for the proxy (unlabelled), with"
+            " the proxy (injected), whose proxy has confirmed the newest revision (current).",
+            ["state"],
+            registry=registry,
+        )
         for ready in ("true", "false"):
             self._policies.labels(ready)
+        for state in POD_STATES:
+            self._pods.labels(state)
 
     def read_at_scrape(
-        self, queue_length: Callable[[], int], policies: Callable[[bool], int], orphaned: Callable[[], int]
+        self,
+        queue_length: Callable[[], int],
+        policies: Callable[[bool], int],
+        pods: Callable[[str], int],
+        orphaned: Callable[[], int],
     ) -> None:
         """Where the gauges' values are, from now on."""
         self._queue_length.set_function(queue_length)
         self._policies.labels("true").set_function(lambda: policies(True))
         self._policies.labels("false").set_function(lambda: policies(False))
+        for state in POD_STATES:
+            self._pods.labels(state).set_function(partial(pods, state))
         self._orphaned.set_function(orphaned)
 
     def text(self) -> bytes:
