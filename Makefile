@@ -12,7 +12,7 @@ BASE ?= python:3.13-slim
 IMAGES ?= proxy operator engine-sim
 STAMP := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo images e2e e2e-cert-manager test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd mutation cluster-up cluster-down lock clean
+.PHONY: help setup demo images e2e e2e-cert-manager e2e-monitoring test test-long test-vllm lab backpressure bench bench-backpressure soak lint format crd monitoring monitoring-picture mutation cluster-up cluster-down lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ e2e: $(STAMP) ## the end-to-end tests on a real Kubernetes: one of their own (ro
 e2e-cert-manager: $(STAMP) ## the same, of overlays/cert-manager alone, with the real cert-manager (built once, minutes)
 	@E2E_CERT_MANAGER=1 e2e/run -k test_cert_manager
 
+e2e-monitoring: $(STAMP) ## of them, those of overlays/monitoring alone, with the real prometheus-operator (built once, minutes)
+	@e2e/run -k test_monitoring
+
 lint: $(STAMP) ## ruff, mypy --strict, import contracts, spelling, dead code, dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -102,6 +105,13 @@ format: $(STAMP) ## format the code
 
 crd: $(STAMP) ## write the CRD and the table of the policy's fields anew from the models
 	@$(BIN)/python -m fairqueue_api.generate
+
+monitoring: $(STAMP) ## write rules, dashboard and the pages about them anew
+	@$(BIN)/python -m fairqueue_monitoring
+	@$(BIN)/python tests/monitoring/alerts_page.py
+
+monitoring-picture: $(STAMP) ## draw docs/dashboard.png anew (two minutes; needs Debian's prometheus)
+	@$(BIN)/python tests/monitoring/draw_dashboard.py
 
 mutation: $(STAMP) ## mutation tests of the scheduler core (a quarter of an hour); at least 90 % must be killed
 	@rm -rf build/mutation && mkdir -p build/mutation
