@@ -15,14 +15,17 @@ OLDEST, NEWEST = "1.32", "1.36"
 FOLDERS = [
     "base",
     "components/cert-manager",
+    "components/monitoring",
     "components/network-policies",
     "overlays/default",
     "overlays/cert-manager",
+    "overlays/monitoring",
     "overlays/tenant-namespace",
 ]
 # Of others' APIs: no schema of Kubernetes has them.
-FOREIGN = {"Issuer", "Certificate"}
-ALL = objects_of("base", "components/cert-manager", "components/network-policies", "overlays/tenant-namespace")
+FOREIGN = {"Issuer", "Certificate", "PodMonitor", "PrometheusRule"}
+COMPONENTS = ["components/cert-manager", "components/monitoring", "components/network-policies"]
+ALL = objects_of("base", *COMPONENTS, "overlays/tenant-namespace")
 BASE = objects_of("base")
 OPERATOR = "fairqueue-operator"
 
@@ -46,10 +49,10 @@ def test_each_file_belongs_to_a_kustomization() -> None:
     }
 
 
-def test_both_overlays_are_the_whole_base() -> None:
+def test_the_overlays_are_the_whole_base() -> None:
     base = set(files_of(MANIFESTS / "base"))
-    assert base <= set(files_of(MANIFESTS / "overlays" / "default"))
-    assert base <= set(files_of(MANIFESTS / "overlays" / "cert-manager"))
+    for overlay in ("default", "cert-manager", "monitoring"):
+        assert base <= set(files_of(MANIFESTS / "overlays" / overlay))
     assert {folder.name for folder in (MANIFESTS / "base").iterdir() if folder.is_dir()} == {"injector", "operator"}
 
 
