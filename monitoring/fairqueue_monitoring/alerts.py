@@ -42,6 +42,7 @@ class Alert:
 
 def proxy_alerts(duration: Durations) -> Sequence[Alert]:
     """Those that any proxy gives reason for, in a pod or not."""
+    half_hour = duration(30 * MINUTE)
     return [
         Alert(
             "FairqueueTenantStarved",
@@ -50,10 +51,14 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             "fairqueue:tenant_backlogged:ratio5m > 0.9"
             "\nand fairqueue:tenant_service:rate5m < 0.2 * fairqueue:tenant_entitled_service:rate5m"
             # Not just the wait for others' long requests: between two counters lies one bound at the most, both when
-            # the wait begins and when it ends.
-            "\nand fairqueue:tenant_owed_to_bound:ratio > 2"
-            "\nand on (job, instance) (max by (job, instance)"
-            " (fairqueue:tenant_service:rate5m - fairqueue:tenant_entitled_service:rate5m) > 0)",
+            # the wait begins and when it ends. Bounds are large where requests may be long: nothing at all for half
+            # an hour will do, too.
+            "\nand (fairqueue:tenant_owed_to_bound:ratio > 2"
+            f" or (increase(fairqueue_service_total[{half_hour}]) == 0"
+            f" and rate(fairqueue_backlogged_seconds_total[{half_hour}]) > 0.95))"
+            "\nand ignoring (tenant) (max without (tenant)"
+            " (fairqueue:tenant_service:rate5m - fairqueue:tenant_entitled_service:rate5m) > 0)"
+            "\nunless ignoring (tenant) fairqueue:observing:max10m",
             "Tenant {{ $labels.tenant }} waits while others are served its share",
             "At {{ $labels.instance }} it has had requests waiting all the time and got less than a fifth of what it is"
             " entitled to.",
@@ -62,7 +67,7 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueShareBelowEntitlement",
             Severity.WARNING,
             10 * MINUTE,
-            "fairqueue:tenant_owed_to_bound:ratio > 2",
+            "fairqueue:tenant_owed_to_bound:ratio > 2\nunless ignoring (tenant) fairqueue:observing:max10m",
             "Tenant {{ $labels.tenant }} gets less than its share",
             "At {{ $labels.instance }} it has had requests waiting all the time, and is owed {{ $value | humanize }}"
             " times the bound of a fair order.",
@@ -73,7 +78,8 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             MINUTE,
             # A gap is there only while two wait: the largest of five minutes, which no bound of theirs is below.
             f"max_over_time(fairqueue_fairness_gap[{duration(5 * MINUTE)}])"
-            f"\n> max_over_time(fairqueue_fairness_bound[{duration(5 * MINUTE)}])",
+            f"\n> max_over_time(fairqueue_fairness_bound[{duration(5 * MINUTE)}])"
+            "\nunless ignoring (group) fairqueue:observing:max10m",
             "The order is not fair any more: counters are further apart than they can be",
             "At {{ $labels.instance }}, in group {{ if $labels.group }}{{ $labels.group }}{{ else }}(root){{ end }}."
             " This is a defect of fairqueue, whatever the traffic is.",
@@ -86,7 +92,7 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             f"avg_over_time(fairqueue_engine_waiting_requests[{duration(5 * MINUTE)}]) > 4"
             f"\nand avg_over_time(fairqueue_engine_waiting_requests[{duration(5 * MINUTE)}])"
             f" > 0.25 * avg_over_time(fairqueue_engine_running_requests[{duration(5 * MINUTE)}])"
-            '\nunless on (job, instance) fairqueue:policy:info{mode="Observe"}',
+            "\nunless fairqueue:observing:max10m",
             "Requests queue inside the engine, where their order is not ours",
             "At {{ $labels.instance }} {{ $value | humanize }} requests wait in the engine on average.",
         ),
@@ -173,8 +179,7 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueProxiesMissing",
             Severity.WARNING,
             10 * MINUTE,
-            'max(fairqueue_operator_pods{state="injected"})'
-            f" > (count(fairqueue_config_info{{{PROXIES}}}) or vector(0))",
+            f'max(fairqueue_operator_pods{{state="injected"}}) > (count(up{{{PROXIES}}}) or vector(0))',
             "Fewer proxies are scraped than there are pods with one",
             "{{ $value }} pods have a proxy; Prometheus reads fewer of them. Is the PodMonitor selected?",
         ),

@@ -46,7 +46,7 @@ def recordings(duration: Durations) -> list[Recording]:
         Recording(
             "fairqueue:tenant_owed_to_bound:ratio",
             "fairqueue_owed_service / (fairqueue_tenant_weight > 0)"
-            "\n/ on (job, instance) group_left () (fairqueue:fairness_bound:max > 0)",
+            "\n/ ignoring (tenant) group_left () (fairqueue:fairness_bound:max > 0)",
             "What a tenant that waits is owed, over its weight and the bound; a fair proxy never owes twice the bound.",
         ),
         Recording(
@@ -55,15 +55,21 @@ def recordings(duration: Durations) -> list[Recording]:
             "1 for each proxy, with its policy.",
         ),
         Recording(
+            "fairqueue:observing:max10m",
+            "max without (policy, revision, mode)"
+            f' (max_over_time(fairqueue_config_info{{mode="Observe"}}[{duration(10 * MINUTE)}]))',
+            "1 for each proxy that only observed within the last ten minutes: the order is the engine's.",
+        ),
+        Recording(
             "fairqueue:policy_tenant_service:rate5m",
             "sum by (policy, tenant) (fairqueue:tenant_service:rate5m"
-            "\n* on (job, instance) group_left (policy) fairqueue:policy:info)",
+            "\n* ignoring (tenant, policy, mode) group_left (policy) fairqueue:policy:info)",
             "Cost units a second that a tenant was charged by all proxies of a policy.",
         ),
         Recording(
             "fairqueue:policy_tenant_entitled_service:rate5m",
             "sum by (policy, tenant) (fairqueue:tenant_entitled_service:rate5m"
-            "\n* on (job, instance) group_left (policy) fairqueue:policy:info)",
+            "\n* ignoring (tenant, policy, mode) group_left (policy) fairqueue:policy:info)",
             "Cost units a second that were its weighted share in them.",
         ),
         Recording(
@@ -94,6 +100,6 @@ def recordings(duration: Durations) -> list[Recording]:
 
 def _refused(window: str) -> str:
     # Who has refused none has no series of it.
-    total = f"sum without (tenant, outcome) (rate(fairqueue_requests_total[{window}]))"
-    refused = total.replace("_total[", f'_total{{outcome=~"{CAPACITY_REFUSALS}"}}[')
+    total = f'sum without (tenant, outcome) (rate(fairqueue_requests_total{{tenant!=""}}[{window}]))'
+    refused = total.replace('tenant!=""', f'tenant!="",outcome=~"{CAPACITY_REFUSALS}"')
     return f"({refused} or 0 * {total})\n/ ({total} > 0)"

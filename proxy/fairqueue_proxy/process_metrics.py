@@ -61,7 +61,8 @@ def process_parts(folder: Path = _SELF) -> Iterator[str]:
                 for count, _ in enumerate(found, 1):  # noqa: B007
                     yield ""
         yield OPEN_FDS.shown(count)
-    except FileNotFoundError:
+    except OSError:
+        # Not Linux, or no descriptor is left to read with: the rest of the page is worth more.
         return
 
 

@@ -89,6 +89,10 @@ class UsageFiles:
     def _append_some(self, lines: Sequence[bytes], result: Written) -> None:
         """Writes as many lines as there is room for, or makes room."""
         current = self._open
+        if current is not None and not current.file.is_linked:
+            # Somebody has taken away the one that is written: more in it would be seen by nobody.
+            current.file.close()
+            current = self._open = None
         if current is None:
             current = self._open = _Open(LineFile(self._open_file(self.path)))
             _sync_folder(self.path.parent)

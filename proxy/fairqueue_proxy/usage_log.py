@@ -126,6 +126,9 @@ async def _told(write: Callable[[], Written]) -> Written:
         return await in_thread(write)
     except OSError as error:
         return Written(error=error.strerror or str(error))
+    except Exception as error:
+        # A defect ends no log.
+        return Written(error=repr(error))
 
 
 def open_usage_log(folder: Path, *, most_bytes: int, most_files: int) -> UsageLog:

@@ -30,6 +30,11 @@ class LineFile:
         # No: at its end is a part of a line that could not be taken away.
         self.is_whole = True
 
+    @property
+    def is_linked(self) -> bool:
+        """It has a name: nobody has deleted it."""
+        return os.fstat(self._file.fileno()).st_nlink > 0
+
     def append(self, lines: bytes, *, sync: bool = False) -> None:
         """Writes lines; with `sync` they are on the disk when it returns.
 

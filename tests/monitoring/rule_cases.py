@@ -64,10 +64,20 @@ def bound(value: float) -> Series:
     }
 
 
+def other_cluster() -> Series:
+    """A proxy of the same address elsewhere: no rule may take it for this one, or fail for all."""
+    return {_of("fairqueue_fairness_bound", PROXY, 'group="",cluster="other"'): "9x400"}
+
+
 def config(instance: str, revision: str, policy: str = "team/shared", mode: str = "Enforce") -> Series:
     """A proxy and what it goes by."""
     labels = f'job="fairqueue-proxy",instance="{instance}"'
     return {_of("fairqueue_config_info", labels, f'policy="{policy}",revision="{revision}",mode="{mode}"'): "1x400"}
+
+
+def scraped(instance: str) -> Series:
+    """A proxy that Prometheus knows of."""
+    return {_of("up", f'job="fairqueue-proxy",instance="{instance}"'): "1x400"}
 
 
 def engine(waiting: float, running: float) -> Series:
@@ -194,8 +204,17 @@ CASES: Final[Mapping[str, Cases]] = {
         (
             Case(
                 "a tenth of its share while another has twice its own",
-                _all(_starved(), _BOB, bound(500)),
+                _all(_starved(), _BOB, bound(500), other_cluster()),
                 20 * MINUTE,
+                {"severity": "critical", "tenant": "alice", **_AT},
+                "Tenant alice waits while others are served its share",
+                "At a:9820 it has had requests waiting all the time and got less than a fifth of what it is entitled"
+                " to.",
+            ),
+            Case(
+                "nothing for half an hour, where the bound is very large",
+                _all(_starved(service=0), _BOB, bound(1e9)),
+                40 * MINUTE,
                 {"severity": "critical", "tenant": "alice", **_AT},
                 "Tenant alice waits while others are served its share",
                 "At a:9820 it has had requests waiting all the time and got less than a fifth of what it is entitled"
@@ -210,6 +229,7 @@ CASES: Final[Mapping[str, Cases]] = {
             "nobody is served above its share: the engine stands still": _all(
                 _starved(), tenant("bob", service=30, entitled=300, backlogged=30), bound(500)
             ),
+            "the policy only observes": _all(_starved(), _BOB, bound(500), config("a:9820", "r1", mode="Observe")),
         },
     ),
     "FairqueueShareBelowEntitlement": Cases(
@@ -226,6 +246,9 @@ CASES: Final[Mapping[str, Cases]] = {
         {
             "no more is owed than fairness allows": _all(_starved(owed=980), _BOB, bound(500)),
             "its weight makes the debt small": _all(_starved(owed=1020, weight=2), _BOB, bound(500)),
+            "the policy only observes": _all(
+                _starved(service=210, owed=1100), _BOB, bound(500), config("a:9820", "r1", mode="Observe")
+            ),
         },
     ),
     "FairqueueGapAboveBound": Cases(
@@ -249,6 +272,13 @@ CASES: Final[Mapping[str, Cases]] = {
                 _of("fairqueue_fairness_gap", PROXY, 'group=""'): "100x40",
                 _of("fairqueue_fairness_bound", PROXY, 'group=""'): "100x40",
             },
+            "the policy only observes": _all(
+                {
+                    _of("fairqueue_fairness_gap", PROXY, 'group=""'): "200x40",
+                    _of("fairqueue_fairness_bound", PROXY, 'group=""'): "100x40",
+                },
+                config("a:9820", "r1", mode="Observe"),
+            ),
         },
     ),
     "FairqueueEngineQueueForming": Cases(
@@ -402,7 +432,7 @@ CASES: Final[Mapping[str, Cases]] = {
         (
             Case(
                 "three pods, two proxies",
-                _all(pods(injected=3, current=3), config("a:9820", "r1"), config("b:9820", "r1")),
+                _all(pods(injected=3, current=3), scraped("a:9820"), scraped("b:9820")),
                 15 * MINUTE,
                 {"severity": "warning"},
                 "Fewer proxies are scraped than there are pods with one",
@@ -417,7 +447,7 @@ CASES: Final[Mapping[str, Cases]] = {
                 "1 pods have a proxy; Prometheus reads fewer of them. Is the PodMonitor selected?",
             ),
         ),
-        {"as many": _all(pods(injected=2, current=2), config("a:9820", "r1"), config("b:9820", "r1"))},
+        {"as many": _all(pods(injected=2, current=2), scraped("a:9820"), scraped("b:9820"))},
     ),
     "FairqueuePodsNotInjected": Cases(
         (

@@ -109,6 +109,14 @@ def test_all_lines_are_there_once_and_in_order_however_they_come(
         assert all(len(content) <= most_bytes or content.count(b"\n") == 1 for content in contents)
 
 
+def test_after_the_open_file_was_taken_away_lines_go_to_a_new_one(tmp_path: Path, make: Make) -> None:
+    files = make()
+    files.append(some(1, 2))
+    (tmp_path / NAME).unlink()
+    assert files.append(some(3, 4)) == Written(2)
+    assert found(tmp_path) == {NAME: [3, 4]}
+
+
 def test_the_oldest_finished_file_is_deleted_and_told_of_unless_somebody_has_collected_it(
     tmp_path: Path, make: Make
 ) -> None:
@@ -131,14 +139,6 @@ def test_a_file_of_another_process_is_left_alone(tmp_path: Path, make: Make) -> 
     others = make(host="llm-1", most_finished=1)
     assert others.append(some(1, 30)) == Written(30, deleted=[(f"{NAME}.1".replace("llm-0", "llm-1"), 10)])
     assert (tmp_path / NAME).read_text() == cut
-
-
-def test_whoever_takes_the_open_file_away_has_collected_it(tmp_path: Path, make: Make) -> None:
-    files = make()
-    files.append(some(1, 5))
-    (tmp_path / NAME).unlink()
-    assert files.append(some(6, 20)) == Written(15)
-    assert found(tmp_path) == {NAME: list(range(11, 21))}
 
 
 def test_the_name_of_a_host_is_one_of_a_file(tmp_path: Path, make: Make) -> None:
