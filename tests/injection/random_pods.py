@@ -1,5 +1,6 @@
 """Pods as people may write them, and some that make no sense, with a policy for each."""
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -134,7 +135,9 @@ def pods(draw: st.DrawFn, kind: str) -> Json:
     metadata: Json = {"name": "llm", "labels": {"app": "llm", "fairqueue.dev/inject": "true"}}
     if draw(st.booleans()):
         metadata["annotations"] = draw(st.sampled_from(_ANNOTATIONS))
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    # As it comes over the wire: no part of it is another part, too, which would change with it.
+    return dict(json.loads(json.dumps(pod)))
 
 
 @st.composite
