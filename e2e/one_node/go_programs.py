@@ -1,6 +1,7 @@
 """The node's own Go programs, built once and cached by what they are made from."""
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -13,7 +14,7 @@ from one_node.commands import finish, job
 from one_node.errors import NodeError
 from one_node.progress import say
 
-__all__ = ["SOURCES", "GoPrograms", "version_flags"]
+__all__ = ["SOURCES", "GoPrograms", "module_folder", "version_flags"]
 
 SOURCES = Path(__file__).resolve().parents[1]
 
@@ -88,6 +89,13 @@ class GoPrograms:
         draft.replace(program)
         _forget_oldest(program.parents[1])
         return program
+
+
+def module_folder(source: Path, module: str) -> Path:
+    """Where the source of a module is, in the version that the go.mod in `source` requires."""
+    command = ["go", "mod", "download", "-json", module]
+    said = json.loads(subprocess.run(command, cwd=source, capture_output=True, text=True, check=True).stdout)
+    return Path(said["Dir"])
 
 
 def key_of(source: Path, flags: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """The real prometheus-operator, and the Prometheus that it runs, built from their source, for the tests of
 `overlays/monitoring`."""
 
-import json
-import subprocess
 from pathlib import Path
+
+from one_node.go_programs import module_folder
 
 __all__ = ["INSTALL", "OPERATOR_IMAGE", "PROMETHEUS_IMAGE", "RELOADER_IMAGE", "SOURCE", "definitions"]
 
@@ -16,6 +16,8 @@ PROMETHEUS_IMAGE = "localhost/fairqueue-e2e/prometheus:1"
 
 def definitions() -> Path:
     """The folder of its CustomResourceDefinitions, which is in the source of the version that go.mod requires."""
-    command = ["go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator"]
-    said = json.loads(subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True).stdout)
-    return Path(said["Dir"]) / "example" / "prometheus-operator-crd"
+    return (
+        module_folder(SOURCE, "github.com/prometheus-operator/prometheus-operator")
+        / "example"
+        / "prometheus-operator-crd"
+    )

@@ -4,7 +4,6 @@ Pods come to be Running and Ready, at addresses where nothing is unless `stub_pr
 are started beside the node that comes with the repository, and work on no other cluster.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from one_node.commands import job
-from one_node.go_programs import SOURCES, GoPrograms
+from one_node.go_programs import SOURCES, GoPrograms, module_folder
 from one_node.layout import Layout
 from one_node.namespaces import HOLDER
 from one_node.only_one import only_one
@@ -40,7 +39,7 @@ def fake_nodes(names: Sequence[str]) -> Iterator[None]:
     layout, cluster = Layout.of_this_machine(), Kubectl()
     with only_one():
         program = GoPrograms(layout.cache).kwok()
-    stages = _published() / "kustomize" / "stage"
+    stages = module_folder(SOURCES / "kwok", "sigs.k8s.io/kwok") / "kustomize" / "stage"
     command: list[str | Path] = [program, f"--kubeconfig={os.environ['KUBECONFIG']}", f"--cidr={NETWORK}"]
     command += [f"--manage-nodes-with-label-selector={_LABEL}=fake", *(f"--config={stages / it}" for it in _STAGES)]
     with layout.log("kwok").open("wb") as log, subprocess.Popen(job(command), stdout=log, stderr=log) as process:
@@ -67,13 +66,6 @@ def stub_proxies() -> Iterator[None]:
         finally:
             process.stdin.close()
             process.wait(10)
-
-
-def _published() -> Path:
-    """The source of the version that go.mod requires."""
-    command = ["go", "mod", "download", "-json", "sigs.k8s.io/kwok"]
-    said = json.loads(subprocess.run(command, cwd=SOURCES / "kwok", capture_output=True, text=True, check=True).stdout)
-    return Path(said["Dir"])
 
 
 def _node(name: str) -> Json:

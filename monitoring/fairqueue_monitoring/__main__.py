@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .made_files import made_files, rule_files
+from .made_files import made_files, rule_files, write
 from .rule_files import RUNBOOKS_URL, Rules
 
 _EPILOG = (
@@ -32,10 +32,7 @@ def main() -> int:
     except ValueError as error:
         print(f"fairqueue_monitoring: --factor: {error}", file=sys.stderr)
         return 2
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        print(path)
+    print(*write(files), sep="\n")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Every file that is made of code, by its path in the repository."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,14 @@ def made_files(rules: Rules) -> dict[Path, str]:
         _COMPONENT / "dashboard.yaml": dashboard_config_map(rules.runbooks_url, _NAMESPACE),
         ROOT / "docs" / "metrics.md": metrics_page(rules),
     }
+
+
+def write(files: Mapping[Path, str]) -> list[Path]:
+    """Makes folders where they are missing; returns the paths. Raises OSError."""
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return list(files)
 
 
 def rule_files(rules: Rules, folder: Path) -> dict[Path, str]:

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fairqueue_operator.injector_metrics import InjectorMetrics
 from fairqueue_operator.operator_metrics import OperatorMetrics
-from fairqueue_proxy.metric_families import FAMILIES, PREFIX
+from fairqueue_proxy.metric_families import FAMILIES
 from fairqueue_proxy.process_metrics import PROCESS_FAMILIES
 
 from .recording import Recording
@@ -116,8 +116,7 @@ class Described:
 
 def proxy_metrics() -> list[Described]:
     """Those of a proxy, in the order in which they are shown."""
-    own = [Described(f"{PREFIX}{it.name}", it.kind.value, it.labels, it.text) for it in FAMILIES]
-    return [*own, *(Described(it.name, it.kind.value, (), it.text) for it in PROCESS_FAMILIES)]
+    return [Described(it.name, it.kind.value, it.labels, it.text) for it in (*FAMILIES, *PROCESS_FAMILIES)]
 
 
 def operator_metrics() -> list[Described]:

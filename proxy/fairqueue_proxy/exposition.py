@@ -16,7 +16,7 @@ from fairqueue_proxy.dispatcher import Dispatcher
 from fairqueue_proxy.document_watch import ReloadCounts
 from fairqueue_proxy.entitlement import Entitlement
 from fairqueue_proxy.histogram import Histogram
-from fairqueue_proxy.metric_families import PREFIX, Family
+from fairqueue_proxy.metric_families import Family
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.process_metrics import process_parts
 from fairqueue_proxy.runtime import Runtime
@@ -33,7 +33,7 @@ _OUTCOMES = {outcome: outcome.value for outcome in Outcome}
 @lru_cache(maxsize=1 << 15)
 def _prefix(name: str, labels: str) -> str:
     """What stands before the value; the same at each scrape."""
-    return f"{PREFIX}{name}{labels} "
+    return f"{name}{labels} "
 
 
 def _text(value: float) -> str:
@@ -49,7 +49,7 @@ def _shown(family: Family, samples: Samples) -> Iterator[str]:
 
 
 def _histograms(family: Family, histograms: Iterable[tuple[str, Histogram]]) -> Iterator[str]:
-    name, head = f"{PREFIX}{family.name}", family.head
+    name, head = family.name, family.head
     for tenant, histogram in histograms:
         if not any(histogram.counts):
             continue

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-PREFIX: Final = "fairqueue_"
-
 
 class Kind(StrEnum):
     """As the text format has it (Prometheus, "Exposition formats")."""
@@ -17,7 +15,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric with all its label values. `name` is without the prefix, `labels` without a histogram's `le`."""
+    """A metric with all its label values; `labels` are without a histogram's `le`."""
 
     name: str
     kind: Kind
@@ -27,94 +25,107 @@ class Family:
     @property
     def head(self) -> str:
         """The lines before its first sample."""
-        return f"# HELP {PREFIX}{self.name} {self.text}\n# TYPE {PREFIX}{self.name} {self.kind.value}\n"
+        return f"# HELP {self.name} {self.text}\n# TYPE {self.name} {self.kind.value}\n"
 
 
 _TENANT: Final = ("tenant",)
 
-REQUESTS = Family("requests_total", Kind.COUNTER, "Requests by how they ended.", ("tenant", "outcome"))
+REQUESTS = Family("fairqueue_requests_total", Kind.COUNTER, "Requests by how they ended.", ("tenant", "outcome"))
 OBSERVED_REFUSALS = Family(
-    "observed_refusals_total",
+    "fairqueue_observed_refusals_total",
     Kind.COUNTER,
     "Requests that were relayed and would have been refused, had the policy not only observed.",
     ("tenant", "outcome"),
 )
-TOKENS = Family("tokens_total", Kind.COUNTER, "Tokens charged.", ("tenant", "kind"))
-SERVICE = Family("service_total", Kind.COUNTER, "Cost units charged.", _TENANT)
+TOKENS = Family("fairqueue_tokens_total", Kind.COUNTER, "Tokens charged.", ("tenant", "kind"))
+SERVICE = Family("fairqueue_service_total", Kind.COUNTER, "Cost units charged.", _TENANT)
 ENTITLED_SERVICE = Family(
-    "entitled_service_total",
+    "fairqueue_entitled_service_total",
     Kind.COUNTER,
     "Cost units that were the tenant's weighted share, among all with a request queued or in the engine, while it was"
     " backlogged.",
     _TENANT,
 )
 OWED_SERVICE = Family(
-    "owed_service",
+    "fairqueue_owed_service",
     Kind.GAUGE,
     "Cost units that were let in of the tenant's less than its share, since it has had requests waiting without a"
     " break.",
     _TENANT,
 )
 BACKLOGGED_SECONDS = Family(
-    "backlogged_seconds_total", Kind.COUNTER, "Time with a queued request that the tenant's own limits allow.", _TENANT
+    "fairqueue_backlogged_seconds_total",
+    Kind.COUNTER,
+    "Time with a queued request that the tenant's own limits allow.",
+    _TENANT,
 )
-QUEUE_REQUESTS = Family("queue_requests", Kind.GAUGE, "Requests queued in the proxy.", _TENANT)
-IN_FLIGHT_REQUESTS = Family("in_flight_requests", Kind.GAUGE, "Requests in the engine.", _TENANT)
-TENANT_WEIGHT = Family("tenant_weight", Kind.GAUGE, "The tenant's weight.", _TENANT)
+QUEUE_REQUESTS = Family("fairqueue_queue_requests", Kind.GAUGE, "Requests queued in the proxy.", _TENANT)
+IN_FLIGHT_REQUESTS = Family("fairqueue_in_flight_requests", Kind.GAUGE, "Requests in the engine.", _TENANT)
+TENANT_WEIGHT = Family("fairqueue_tenant_weight", Kind.GAUGE, "The tenant's weight.", _TENANT)
 VIRTUAL_COUNTER = Family(
-    "virtual_counter", Kind.GAUGE, "What the tenant is ordered by, in cost units over weight.", _TENANT
+    "fairqueue_virtual_counter", Kind.GAUGE, "What the tenant is ordered by, in cost units over weight.", _TENANT
 )
-QUEUE_SECONDS = Family("queue_seconds", Kind.HISTOGRAM, "Time from queued to let in.", _TENANT)
+QUEUE_SECONDS = Family("fairqueue_queue_seconds", Kind.HISTOGRAM, "Time from queued to let in.", _TENANT)
 FIRST_TOKEN_SECONDS = Family(
-    "time_to_first_token_seconds",
+    "fairqueue_time_to_first_token_seconds",
     Kind.HISTOGRAM,
     "Time from arrival to the first token (plain replies: to their end).",
     _TENANT,
 )
-REQUEST_SECONDS = Family("request_seconds", Kind.HISTOGRAM, "Time from arrival to the end.", _TENANT)
+REQUEST_SECONDS = Family("fairqueue_request_seconds", Kind.HISTOGRAM, "Time from arrival to the end.", _TENANT)
 FAIRNESS_GAP = Family(
-    "fairness_gap",
+    "fairqueue_fairness_gap",
     Kind.GAUGE,
     "Largest less smallest counter of a group's backlogged members (root: empty name).",
     ("group",),
 )
-FAIRNESS_BOUND = Family("fairness_bound", Kind.GAUGE, "What fairness_gap never exceeds.", ("group",))
+FAIRNESS_BOUND = Family("fairqueue_fairness_bound", Kind.GAUGE, "What fairness_gap never exceeds.", ("group",))
 CAPACITY_LIMIT = Family(
-    "capacity_limit", Kind.GAUGE, "The most that is let into the engine at once.", ("budget", "source")
+    "fairqueue_capacity_limit", Kind.GAUGE, "The most that is let into the engine at once.", ("budget", "source")
 )
-CAPACITY_USED = Family("capacity_used", Kind.GAUGE, "How much of it is in use.", ("budget",))
+CAPACITY_USED = Family("fairqueue_capacity_used", Kind.GAUGE, "How much of it is in use.", ("budget",))
 IDLE_CAPACITY_SECONDS = Family(
-    "idle_capacity_seconds_total", Kind.COUNTER, "Time in which somebody waited and something was free."
+    "fairqueue_idle_capacity_seconds_total", Kind.COUNTER, "Time in which somebody waited and something was free."
 )
 METERING_DRIFT = Family(
-    "metering_drift_tokens_total",
+    "fairqueue_metering_drift_tokens_total",
     Kind.COUNTER,
     "Counted while streaming against what the engine said at the end.",
     ("direction",),
 )
 MALFORMED_EVENTS = Family(
-    "malformed_events_total",
+    "fairqueue_malformed_events_total",
     Kind.COUNTER,
     "Events of the engine that could not be read; they were passed on as they were.",
 )
-ENGINE_UP = Family("engine_up", Kind.GAUGE, "1 when the engine is healthy.")
-ENGINE_WAITING = Family("engine_waiting_requests", Kind.GAUGE, "Requests that wait inside the engine, as it reports.")
-ENGINE_RUNNING = Family("engine_running_requests", Kind.GAUGE, "Requests that run in the engine, as it reports.")
-ENGINE_SCRAPE_AGE = Family(
-    "engine_scrape_age_seconds", Kind.GAUGE, "Time since these two were read; they are left out when it is long."
+ENGINE_UP = Family("fairqueue_engine_up", Kind.GAUGE, "1 when the engine is healthy.")
+ENGINE_WAITING = Family(
+    "fairqueue_engine_waiting_requests", Kind.GAUGE, "Requests that wait inside the engine, as it reports."
 )
-CONFIG_INFO = Family("config_info", Kind.GAUGE, "The policy in force.", ("policy", "revision", "mode"))
-CONFIG_REFUSED = Family("config_refused", Kind.GAUGE, "1 while the newest document or policy file could not be used.")
+ENGINE_RUNNING = Family(
+    "fairqueue_engine_running_requests", Kind.GAUGE, "Requests that run in the engine, as it reports."
+)
+ENGINE_SCRAPE_AGE = Family(
+    "fairqueue_engine_scrape_age_seconds",
+    Kind.GAUGE,
+    "Time since these two were read; they are left out when it is long.",
+)
+CONFIG_INFO = Family("fairqueue_config_info", Kind.GAUGE, "The policy in force.", ("policy", "revision", "mode"))
+CONFIG_REFUSED = Family(
+    "fairqueue_config_refused", Kind.GAUGE, "1 while the newest document or policy file could not be used."
+)
 CONFIG_RELOAD_FAILURES = Family(
-    "config_reload_failures_total",
+    "fairqueue_config_reload_failures_total",
     Kind.COUNTER,
     "Documents and policy files that could not be used; the last good one stayed in force.",
 )
 USAGE_LOG_WRITTEN_LINES = Family(
-    "usage_log_written_lines_total", Kind.COUNTER, "Lines of the usage log that are on the disk (with --usage-log)."
+    "fairqueue_usage_log_written_lines_total",
+    Kind.COUNTER,
+    "Lines of the usage log that are on the disk (with --usage-log).",
 )
 USAGE_LOG_LOST_LINES = Family(
-    "usage_log_lost_lines_total",
+    "fairqueue_usage_log_lost_lines_total",
     Kind.COUNTER,
     "Lines of the usage log that could not be written, or were deleted before they were collected.",
 )

@@ -5,38 +5,22 @@ Where there is no /proc, only what Python itself knows is there."""
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from fairqueue_proxy.metric_families import Kind
+from fairqueue_proxy.metric_families import Family, Kind
 
-
-@dataclass(frozen=True, slots=True)
-class ProcessFamily:
-    """A metric of one sample without labels. `name` is all of it: these have no prefix of ours."""
-
-    name: str
-    kind: Kind
-    text: str
-
-    def shown(self, value: float) -> str:
-        """Its lines."""
-        head = f"# HELP {self.name} {self.text}\n# TYPE {self.name} {self.kind.value}\n"
-        return f"{head}{self.name} {value:.15g}\n"
-
-
-CPU_SECONDS: Final = ProcessFamily(
+CPU_SECONDS: Final = Family(
     "process_cpu_seconds_total", Kind.COUNTER, "CPU time of the proxy's process, user and system."
 )
-START_TIME: Final = ProcessFamily(
+START_TIME: Final = Family(
     "process_start_time_seconds", Kind.GAUGE, "When the proxy's process started, in seconds since 1970."
 )
-RESIDENT_MEMORY: Final = ProcessFamily(
+RESIDENT_MEMORY: Final = Family(
     "process_resident_memory_bytes", Kind.GAUGE, "Memory of the proxy's process that is in RAM."
 )
-OPEN_FDS: Final = ProcessFamily(
+OPEN_FDS: Final = Family(
     "process_open_fds", Kind.GAUGE, "Open file descriptors: each connection of a client or to the engine is one."
 )
 
@@ -49,21 +33,25 @@ _START_FIELD: Final = 19
 
 def process_parts(folder: Path = _SELF) -> Iterator[str]:
     """The text of one scrape in parts that take microseconds to make. Some are empty."""
-    yield CPU_SECONDS.shown(time.process_time())
+    yield _sample(CPU_SECONDS, time.process_time())
     try:
-        yield START_TIME.shown(_started_at(folder))
+        yield _sample(START_TIME, _started_at(folder))
         pages = int((folder / "statm").read_text().split()[1])
-        yield RESIDENT_MEMORY.shown(pages * os.sysconf("SC_PAGE_SIZE"))
+        yield _sample(RESIDENT_MEMORY, pages * os.sysconf("SC_PAGE_SIZE"))
         count = (folder / "fd").stat().st_size
         if not count:
             # Before Linux 6.2 they must be counted, and thousands of streams take milliseconds.
             with os.scandir(folder / "fd") as found:
                 for count, _ in enumerate(found, 1):  # noqa: B007
                     yield ""
-        yield OPEN_FDS.shown(count)
+        yield _sample(OPEN_FDS, count)
     except OSError:
         # Not Linux, or no descriptor is left to read with: the rest of the page is worth more.
         return
+
+
+def _sample(family: Family, value: float) -> str:
+    return f"{family.head}{family.name} {value:.15g}\n"
 
 
 @cache

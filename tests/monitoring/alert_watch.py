@@ -48,10 +48,8 @@ class AlertWatch:
     async def run(self) -> None:
         """Looks until cancelled."""
         while True:
-            alerts = (await self._prometheus.get("/api/v1/alerts"))["data"]["alerts"]
-            self.firing = {_alarm_of(it["labels"]) for it in alerts if it["state"] == "firing"}
-            notified = await self._alertmanager.get("/api/v2/alerts", active="true")
-            self.notified = {_alarm_of(it["labels"]) for it in notified}
+            self.firing = set(map(_alarm_of, await self._prometheus.firing()))
+            self.notified = set(map(_alarm_of, await self._alertmanager.notified()))
             async with self._looked:
                 self._looked.notify_all()
             await asyncio.sleep(LOOK_SECONDS)

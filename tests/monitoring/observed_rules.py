@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairqueue_monitoring.made_files import rule_files
+from fairqueue_monitoring.made_files import rule_files, write
 from fairqueue_monitoring.rule_files import Rules
 from monitoring.alert_watch import LOOK_SECONDS, AlertWatch
 from monitoring.prometheus_server import Server, alertmanager, prometheus
@@ -28,12 +28,10 @@ class Observed:
 @asynccontextmanager
 async def observed(folder: Path, targets: Mapping[str, Sequence[str]]) -> AsyncIterator[Observed]:
     """Watches `targets`, host:port by job. Each of them was read when the block begins, and nothing fires."""
-    files = rule_files(Rules(FACTOR), folder)
-    for path, text in files.items():
-        path.write_text(text)
+    files = write(rule_files(Rules(FACTOR), folder))
     async with (
         alertmanager(folder / "alertmanager") as told,
-        prometheus(folder / "prometheus", targets, list(files), interval=INTERVAL, alertmanager=told) as server,
+        prometheus(folder / "prometheus", targets, files, interval=INTERVAL, alertmanager=told) as server,
     ):
         await _all_read(server, sum(map(len, targets.values())))
         yield Observed(server, told, AlertWatch(server, told))

@@ -47,17 +47,14 @@ class Server:
         parameters = {"query": expression, "start": str(start), "end": str(end), "step": str(step)}
         return list((await self.get("/api/v1/query_range", **parameters))["data"]["result"])
 
-    async def firing(self) -> dict[str, list[dict[str, str]]]:
-        """Of Prometheus: the labels of each alert that fires, by its name."""
-        found: dict[str, list[dict[str, str]]] = {}
-        for alert in (await self.get("/api/v1/alerts"))["data"]["alerts"]:
-            if alert["state"] == "firing":
-                found.setdefault(alert["labels"]["alertname"], []).append(alert["labels"])
-        return found
+    async def firing(self) -> list[dict[str, str]]:
+        """Of Prometheus: the labels of each alert that fires."""
+        alerts = (await self.get("/api/v1/alerts"))["data"]["alerts"]
+        return [it["labels"] for it in alerts if it["state"] == "firing"]
 
-    async def notified(self) -> set[str]:
-        """Of Alertmanager: names of the alerts that it knows as active."""
-        return {it["labels"]["alertname"] for it in await self.get("/api/v2/alerts", active="true")}
+    async def notified(self) -> list[dict[str, str]]:
+        """Of Alertmanager: the labels of each alert that it knows as active."""
+        return [it["labels"] for it in await self.get("/api/v2/alerts", active="true")]
 
 
 @asynccontextmanager

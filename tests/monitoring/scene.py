@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from fairqueue_monitoring.made_files import rule_files
+from fairqueue_monitoring.made_files import rule_files, write
 from fairqueue_monitoring.rule_files import Rules
 from fairqueue_operator.injection import Reason
 from fairqueue_operator.verdict import Verdict
@@ -77,13 +77,11 @@ async def _busy(cluster: FaultyCluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _watching(folder: Path, proxies: Sequence[Lane], cluster: FaultyCluster) -> AsyncIterator[Server]:
-    rules = rule_files(Rules(FACTOR), folder)
-    for path, text in rules.items():
-        path.write_text(text)
+    rules = write(rule_files(Rules(FACTOR), folder))
     targets = {
         "fairqueue-proxy": [it.instance for it in proxies],
         "fairqueue-operator": [cluster.operator_page.instance],
         "fairqueue-injector": [cluster.injector_page.instance],
     }
-    async with prometheus(folder / "prometheus", targets, list(rules), interval=INTERVAL) as server:
+    async with prometheus(folder / "prometheus", targets, rules, interval=INTERVAL) as server:
         yield server

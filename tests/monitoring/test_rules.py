@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fairqueue_monitoring.made_files import made_files, rule_files
+from fairqueue_monitoring.made_files import made_files, rule_files, write
 from fairqueue_monitoring.rule_files import Rules
 from monitoring.prometheus_server import needs
 from monitoring.rule_cases import CASES, Case, Series, missed, named
@@ -18,13 +18,6 @@ ALERTS = [alert.name for alert in Rules().alerts]
 needs_promtool = needs("promtool")
 
 
-def write_rules(folder: Path, rules: Rules) -> list[Path]:
-    files = rule_files(rules, folder)
-    for path, text in files.items():
-        path.write_text(text)
-    return list(files)
-
-
 def judge(folder: Path, alert: str, series: Series, at_seconds: int, expected: list[dict[str, Any]]) -> str:
     """What `promtool test rules` has against it; empty: it is so."""
     test = {
@@ -32,7 +25,7 @@ def judge(folder: Path, alert: str, series: Series, at_seconds: int, expected: l
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [{"eval_time": f"{at_seconds}s", "alertname": alert, "exp_alerts": expected}],
     }
-    names = [str(it) for it in write_rules(folder, Rules())]
+    names = [str(it) for it in write(rule_files(Rules(), folder))]
     file = folder / "test.yaml"
     file.write_text(yaml.safe_dump({"rule_files": names, "evaluation_interval": "30s", "tests": [test]}))
     run = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
@@ -86,7 +79,7 @@ def test_a_runbook_says_what_it_means_how_to_look_and_what_to_do(alert: str) -> 
 @needs_promtool
 @pytest.mark.parametrize("factor", [1.0, 60.0])
 def test_promtool_accepts_the_rules_whatever_durations_are_divided_by(tmp_path: Path, factor: float) -> None:
-    files = write_rules(tmp_path, Rules(factor))
+    files = write(rule_files(Rules(factor), tmp_path))
     assert shutil.which("promtool")
     run = subprocess.run(["promtool", "check", "rules", *files], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout.count("SUCCESS")) == (0, len(files)), run.stdout + run.stderr

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from fairqueue_proxy import recording as recording_module
 from fairqueue_proxy import whole_lines
-from fairqueue_proxy.engines import Api, Call
+from fairqueue_proxy.engines import Call
 from fairqueue_proxy.identity import NOBODY
 from fairqueue_proxy.job import Job
-from fairqueue_proxy.metering.other import OtherMeter
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.recording import InOrder, Recording, open_recording
 from fairqueue_proxy.scheduler import Request
+from proxy.calls import call
 from proxy.conftest import Until
 from proxy.desk import Desk
 from proxy.traces import HEADER, Row, column, rows_of
@@ -85,20 +85,6 @@ class Tape:
         self.recording.start()
         await self.recording.close()
         return rows_of(self.file.text)
-
-
-def call(*, max_tokens: int | None = None, user: str | None = None, prompt_tokens: int | None = None) -> Call:
-    return Call(
-        Api.CHAT,
-        stream=False,
-        body=b"",
-        prompt_bytes=0,
-        prompt_tokens=prompt_tokens,
-        sequences=1,
-        max_tokens=max_tokens,
-        make_meter=OtherMeter,
-        user=user,
-    )
 
 
 @given(st.lists(st.tuples(st.sampled_from(["come", "go", "take"]), st.integers(0, 9)), min_size=20, max_size=60))

@@ -16,14 +16,13 @@ import pytest
 from fairqueue_api import Document
 from fairqueue_proxy import usage_log as usage_log_module
 from fairqueue_proxy import whole_lines
-from fairqueue_proxy.engines import Api, Call
 from fairqueue_proxy.job import Job
 from fairqueue_proxy.metering import Usage
-from fairqueue_proxy.metering.other import OtherMeter
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.scheduler import Cost
 from fairqueue_proxy.usage_files import UsageFiles
 from fairqueue_proxy.usage_log import UsageLog, open_usage_log
+from proxy.calls import call
 from proxy.conftest import Until
 from proxy.desk import Desk
 from proxy.disks import Disk
@@ -90,21 +89,6 @@ def ledger(tmp_path: Path, document: Document, disk: Disk) -> Ledger:
     folder = tmp_path / "usage"
     folder.mkdir()
     return Ledger(folder, document, disk)
-
-
-def call(*, model: str = "", user: str | None = None) -> Call:
-    return Call(
-        Api.CHAT,
-        stream=False,
-        body=b"",
-        prompt_bytes=0,
-        prompt_tokens=None,
-        sequences=1,
-        max_tokens=None,
-        make_meter=OtherMeter,
-        model=model,
-        user=user,
-    )
 
 
 async def test_a_line_says_whose_what_and_how_much(ledger: Ledger, document: Document) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from fairqueue_cli import serve
 from fairqueue_operator.injection import names
 from fairqueue_proxy import whole_lines
-from fairqueue_proxy.metric_families import PREFIX, USAGE_LOG_LOST_LINES, USAGE_LOG_WRITTEN_LINES
+from fairqueue_proxy.metric_families import USAGE_LOG_LOST_LINES, USAGE_LOG_WRITTEN_LINES
 from fairqueue_proxy.usage_line import UsageLine
 
 PAGE = (Path(__file__).parents[2] / "docs" / "usage.md").read_text()
@@ -57,6 +57,6 @@ def test_the_page_names_options_metrics_and_the_annotation_as_they_are() -> None
         assert f"`{option}" in PAGE or f" {option} " in PAGE
         assert f'"{option}"' in text
     for family in (USAGE_LOG_LOST_LINES, USAGE_LOG_WRITTEN_LINES):
-        assert f"`{PREFIX}{family.name}`" in PAGE
+        assert f"`{family.name}`" in PAGE
     assert names.USAGE_VOLUME in PAGE
     assert f"waits {whole_lines.LAST_FLUSH_SECONDS:.0f} s for it" in PAGE
