@@ -18,7 +18,7 @@ from fairqueue_operator.injection.label_selectors import matches
 from fairqueue_operator.policy_cache import InvalidPolicy, read_policy
 
 CONDITIONS = ("Accepted", "Programmed", "Ready")
-_COUNTS = ("matched", "unlabelled", "injected", "current")
+_COUNTS = ("matched", "unlabelled", "injected", "started", "current")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class PodCounts(Model):
     matched: Count | None = Field(None, description="pods that the selector matches")
     unlabelled: Count | None = Field(None, description="of those, pods without the label that asks for a proxy")
     injected: Count | None = Field(None, description="pods that have a proxy")
+    started: Count | None = Field(None, description="of those, pods whose proxy has started")
     current: Count | None = Field(None, description="pods whose proxy runs on the present policy and keys")
 
 

@@ -25,7 +25,7 @@ class Settling:
     """Monotonic seconds at which each version was seen, and at which it was Ready with the right counts."""
 
     def __init__(self, pods: int, tenants: int) -> None:
-        self._counts = {"matched": pods, "unlabelled": 0, "injected": pods, "current": pods}
+        self._counts = {"matched": pods, "unlabelled": 0, "injected": pods, "started": pods, "current": pods}
         self._tenants = tenants
         self._lock = threading.Lock()
         self._seen_at: dict[Version, float] = {}

@@ -43,7 +43,7 @@ def apply_pods(kubectl: Kubectl) -> None:
 def no_pods(kubectl: Kubectl) -> None:
     found = until_says(kubectl, "Ready", "False", "NoMatchingPods")
     assert reasons(found)["Accepted"] == ("True", "Accepted")
-    assert counts(found) == {"matched": 0, "unlabelled": 0, "injected": 0, "current": 0}
+    assert counts(found) == {"matched": 0, "unlabelled": 0, "injected": 0, "started": 0, "current": 0}
 
 
 def no_policy(kubectl: Kubectl) -> None:
@@ -101,7 +101,13 @@ def test_whatever_comes_last_the_policy_is_ready_within_a_minute(
 
 def check(place: Place, kubectl: Kubectl, found: Json) -> None:
     """All that is said of it is so."""
-    assert counts(found) == {"matched": REPLICAS, "unlabelled": 0, "injected": REPLICAS, "current": REPLICAS}
+    assert counts(found) == {
+        "matched": REPLICAS,
+        "unlabelled": 0,
+        "injected": REPLICAS,
+        "started": REPLICAS,
+        "current": REPLICAS,
+    }
     assert reasons(found) == {
         "Accepted": ("True", "Accepted"),
         "Programmed": ("True", "Programmed"),
@@ -146,7 +152,7 @@ def test_status_counts_pods_that_do_not_ask_and_says_what_they_lack(place: Place
     names = ("bare-one", "bare-two")
     place.kubectl.apply(*(pod(engine_pod(inject=False, low_ports=True), name=it) for it in names))
     # They are not watched: those would be all pods of the cluster.
-    wanted = {"matched": 3, "unlabelled": 2, "injected": 1, "current": 1}
+    wanted = {"matched": 3, "unlabelled": 2, "injected": 1, "started": 1, "current": 1}
     found = until(
         lambda: it if counts(it := place.kubectl.get("fpol", "shared")) == wanted else None,
         "a status that counts them",

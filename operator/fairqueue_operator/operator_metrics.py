@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 _BUCKETS: Final = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
 
-POD_STATES: Final = ("matched", "unlabelled", "injected", "current")
+POD_STATES: Final = ("matched", "unlabelled", "injected", "started", "current")
 """As in a policy's status.pods."""
 
 
@@ -57,7 +57,7 @@ class OperatorMetrics:
         self._pods = Gauge(
             "fairqueue_operator_pods",
             "Pods that policies select (matched), of these without the label that asks for the proxy (unlabelled), with"
-            " the proxy (injected), whose proxy has confirmed the newest revision (current).",
+            " the proxy (injected), whose proxy has started (started), and has confirmed the newest revision (current).",
             ["state"],
             registry=registry,
         )

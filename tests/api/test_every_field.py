@@ -113,6 +113,7 @@ TESTS = {
     "status.pods.matched": STATUS,
     "status.pods.unlabelled": STATUS,
     "status.pods.injected": STATUS,
+    "status.pods.started": STATUS,
     "status.pods.current": STATUS,
     "status.conditions[].type": STATUS,
     "status.conditions[].status": STATUS,

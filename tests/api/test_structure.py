@@ -302,7 +302,7 @@ def test_other_metadata_and_the_status_are_passed_over() -> None:
         "observedGeneration": 1,
         "configRevision": "0" * 64,
         "tenants": 2,
-        "pods": {"matched": 3, "unlabelled": 1, "injected": 2, "current": 2},
+        "pods": {"matched": 3, "unlabelled": 1, "injected": 2, "started": 2, "current": 2},
         "conditions": [condition],
     }
     assert Status.model_validate(status).conditions[0].reason == "Programmed"

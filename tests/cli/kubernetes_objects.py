@@ -76,7 +76,7 @@ def policy(name: str = "shared", *, namespace: str = "team", generation: int = 1
     status = {
         "configRevision": REVISION,
         "tenants": 2,
-        "pods": {"matched": 2, "unlabelled": 0, "injected": 2, "current": 2},
+        "pods": {"matched": 2, "unlabelled": 0, "injected": 2, "started": 2, "current": 2},
         "conditions": list(conditions.values()),
         **more,
     }

@@ -56,7 +56,7 @@ def notes(report: dict[str, Any]) -> dict[str, str]:
 
 async def test_a_policy_is_shown_with_its_pods(server: KubernetesServer, shown: Run) -> None:
     server.add(
-        policy(pods={"matched": 4, "unlabelled": 1, "injected": 2, "current": 1}),
+        policy(pods={"matched": 4, "unlabelled": 1, "injected": 2, "started": 2, "current": 1}),
         pod("engine-7f-b", status={"conditions": [condition("Ready", "False")]}),
         pod("plain", labels={"app": "engine"}, bound=None),
         pod("old", bound=None),
@@ -69,7 +69,7 @@ team/shared
   Accepted    True     Accepted
   Programmed  True     Programmed
   Ready       True     Ready
-  tenants: 2; pods: 4 matched, 1 unlabelled, 2 injected, 1 current; revision: 5f0e00000000
+  tenants: 2; pods: 4 matched, 1 unlabelled, 2 injected, 2 started, 1 current; revision: 5f0e00000000
   POD          PROXY  REVISION              READY  WAITING  IN FLIGHT  NOTE
   engine-7f-a  yes    5f0e00000000 current  yes          7          2
   engine-7f-b  yes    0ld000000000 old      no           7          2

@@ -14,7 +14,7 @@ def policy(generation: int, *, observed: int | None = None, ready: str = "True",
     conditions = [
         {"type": kind, "status": ready, "observedGeneration": observed} for kind in ("Accepted", "Programmed", "Ready")
     ]
-    pods = {"matched": 3, "unlabelled": 0, "injected": 3, "current": current}
+    pods = {"matched": 3, "unlabelled": 0, "injected": 3, "started": 3, "current": current}
     status = {"observedGeneration": observed, "tenants": 2, "pods": pods, "conditions": conditions}
     return {"metadata": {"namespace": "ns", "name": "llm", "generation": generation}, "status": status}
 

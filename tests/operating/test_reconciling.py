@@ -67,7 +67,7 @@ def test_a_policy_its_key_and_its_pod_become_ready_in_any_order() -> None:
             "Ready": "True Ready",
         }
         counts = world.policies[KEY]["status"]["pods"]
-        assert counts == {"matched": 1, "unlabelled": 0, "injected": 1, "current": 1}
+        assert counts == {"matched": 1, "unlabelled": 0, "injected": 1, "started": 1, "current": 1}
         assert world.document(KEY).tenants[0].key_digests == (digest(b"the-key"),)
 
     operated(story)
@@ -432,7 +432,13 @@ def test_pods_without_the_label_are_counted_and_said() -> None:
         assert world.policies[KEY]["status"]["pods"]["unlabelled"] == 3
         world.unlabelled = 1
         await soon(70)
-        assert world.policies[KEY]["status"]["pods"] == {"matched": 1, "unlabelled": 1, "injected": 0, "current": 0}
+        assert world.policies[KEY]["status"]["pods"] == {
+            "matched": 1,
+            "unlabelled": 1,
+            "injected": 0,
+            "started": 0,
+            "current": 0,
+        }
         world.apply_policy(policy(labels={"app": "another"}))
         await soon()
         assert world.policies[KEY]["status"]["pods"]["unlabelled"] == 0

@@ -161,7 +161,7 @@ def test_whatever_the_api_server_has_against_a_selector_its_policys_status_does_
         world.apply_pod(pod(labels={"app": "refused"}))
         await asyncio.sleep(10)
         assert world.status(key)["Ready"] == "True Ready"
-        assert world.policies[key]["status"]["pods"] == {"injected": 1, "current": 1}
+        assert world.policies[key]["status"]["pods"] == {"injected": 1, "started": 1, "current": 1}
         await operator.stop()
 
     run(main())

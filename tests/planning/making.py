@@ -91,4 +91,4 @@ def judgement(accepted: Verdict | None = None, revision: str = REVISION) -> Judg
 
 def programming(status: Any = "True", reason: str = "Programmed", ready: Verdict | None = None) -> Programming:
     found = Verdict(status, reason, f"It is {reason}.")
-    return Programming(found, ready or found, PodTotals(2, 0, 2, 2))
+    return Programming(found, ready or found, PodTotals(2, 0, 2, 2, 2))

@@ -26,7 +26,7 @@ def test_a_status_says_all_there_is() -> None:
         "observedGeneration": 3,
         "configRevision": REVISION,
         "tenants": 2,
-        "pods": {"matched": 2, "unlabelled": 0, "injected": 2, "current": 2},
+        "pods": {"matched": 2, "unlabelled": 0, "injected": 2, "started": 2, "current": 2},
         "conditions": [
             {
                 "type": type_,
@@ -46,11 +46,13 @@ def test_a_status_says_all_there_is() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    found = Programming(Verdict("False", "Pending", ""), Verdict("False", "Pending", ""), PodTotals(None, None, 0, 0))
+    found = Programming(
+        Verdict("False", "Pending", ""), Verdict("False", "Pending", ""), PodTotals(None, None, 0, 0, 0)
+    )
     nothing = Judgement(Verdict("False", "Invalid", ""), None, "", None)
     status = new_status({}, 3, nothing, found, NOW)
     assert status.keys() == {"observedGeneration", "pods", "conditions"}
-    assert status["pods"] == {"injected": 0, "current": 0}
+    assert status["pods"] == {"injected": 0, "started": 0, "current": 0}
 
 
 def test_a_time_of_transition_changes_with_the_status_alone() -> None:
@@ -93,7 +95,7 @@ def test_a_status_has_turned_with_a_reason_or_a_generation_and_not_with_counts_a
     assert has_turned(status, new_status(status, 3, judgement(), programming("True", "Pending"), NOW))
     assert has_turned(status, new_status(status, 4, judgement(), programming("False", "Pending"), NOW))
     told = replace(programming("False", "Pending"), programmed=Verdict("False", "Pending", "Otherwise."))
-    counted = replace(told, pods=PodTotals(9, 9, 9, 9))
+    counted = replace(told, pods=PodTotals(9, 9, 9, 9, 9))
     assert not has_turned(status, new_status(status, 3, judgement(revision="b" * 64), counted, LATER))
 
 
@@ -105,7 +107,10 @@ JUDGEMENTS = st.builds(
     Judgement, VERDICTS, st.none(), st.sampled_from(["", REVISION, "b" * 64]), st.none() | st.integers(0, 256)
 )
 PROGRAMMINGS = st.builds(
-    Programming, VERDICTS, VERDICTS, st.builds(PodTotals, st.none() | COUNTS, st.none() | COUNTS, COUNTS, COUNTS)
+    Programming,
+    VERDICTS,
+    VERDICTS,
+    st.builds(PodTotals, st.none() | COUNTS, st.none() | COUNTS, COUNTS, COUNTS, COUNTS),
 )
 
 

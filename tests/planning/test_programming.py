@@ -51,7 +51,7 @@ def test_when_all_proxies_say_so_it_is_programmed_and_ready() -> None:
     programming = assessed(BOUND[:2], {"llm-1": CURRENT, "llm-2": CURRENT})
     assert told(programming) == ("True", "Programmed", "2 of 2 proxies on revision aaaaaaaaaaaa.")
     assert programming.ready == Verdict("True", "Ready", programming.programmed.message)
-    assert programming.pods == PodTotals(matched=2, unlabelled=0, injected=2, current=2)
+    assert programming.pods == PodTotals(matched=2, unlabelled=0, injected=2, started=2, current=2)
 
 
 def test_up_to_three_pods_that_are_behind_are_named_with_the_reason() -> None:
@@ -125,7 +125,7 @@ def test_a_proxy_that_has_not_started_does_not_count_against_it() -> None:
     """Whatever it said before it was started again."""
     programming = assessed([BOUND[0], starting("llm-2")], {"llm-1": CURRENT, "llm-2": CURRENT})
     assert programming.ready.holds
-    assert programming.pods == PodTotals(matched=2, unlabelled=0, injected=2, current=1)
+    assert programming.pods == PodTotals(matched=2, unlabelled=0, injected=2, started=1, current=1)
 
 
 def test_while_no_proxy_has_started_it_is_pending() -> None:
@@ -163,7 +163,7 @@ def test_beside_pods_that_are_in_order_those_that_ask_and_have_no_proxy_are_name
         "without this policy's proxy: 4 pods: bare-1; bare-2; bare-3; and 1 more; restart what owns them, as by "
         "kubectl -n team rollout restart deployment NAME."
     )
-    assert programming.pods == PodTotals(matched=5, unlabelled=0, injected=1, current=1)
+    assert programming.pods == PodTotals(matched=5, unlabelled=0, injected=1, started=1, current=1)
 
 
 def test_a_pod_with_another_policys_proxy_is_not_without_one() -> None:
@@ -189,24 +189,24 @@ def test_pods_that_do_not_ask_are_counted_and_told_of() -> None:
         "1 of 1 proxies on revision aaaaaaaaaaaa. Matched by spec.selector and not asking for a proxy: 3 pods; "
         'write fairqueue.dev/inject: "true" into the labels of the pod template.'
     )
-    assert programming.pods == PodTotals(matched=4, unlabelled=3, injected=1, current=1)
+    assert programming.pods == PodTotals(matched=4, unlabelled=3, injected=1, started=1, current=1)
 
 
 def test_before_they_are_counted_no_count_is_given() -> None:
-    assert assessed(BOUND[:1], unlabelled=None).pods == PodTotals(None, None, 1, 0)
+    assert assessed(BOUND[:1], unlabelled=None).pods == PodTotals(None, None, 1, 1, 0)
 
 
 def test_a_bound_pod_counts_whatever_the_selector_says_now() -> None:
     moved = pod("llm-1", {"app": "web"}, bound="chat")
     programming = assessed([moved], {"llm-1": CURRENT})
     assert programming.ready.holds
-    assert programming.pods == PodTotals(matched=0, unlabelled=0, injected=1, current=1)
+    assert programming.pods == PodTotals(matched=0, unlabelled=0, injected=1, started=1, current=1)
 
 
 def test_pods_of_others_do_not_count() -> None:
     """Bound to another policy, or asking for one by name."""
     others = [pod("llm-1", {"fairqueue.dev/policy": "other"}), pod("llm-2", {"app": "web"}, bound="other")]
-    assert assessed(others).pods == PodTotals(0, 0, 0, 0)
+    assert assessed(others).pods == PodTotals(0, 0, 0, 0, 0)
 
 
 def test_before_the_document_is_stored_it_is_pending() -> None:
@@ -295,7 +295,7 @@ def test_nothing_is_said_ahead_of_the_facts(
     assert programming.ready.holds == (programming.programmed.holds and accepted.holds)
     counts = programming.pods
     assert counts.current == sum(said.get(facts.name) == exactly for facts in running if stored)
-    assert counts.current <= len(running) <= counts.injected <= len(pods)
+    assert counts.current <= counts.started == len(running) <= counts.injected <= len(pods)
     assert (counts.unlabelled, counts.matched is None) == (unlabelled, unlabelled is None)
 
 

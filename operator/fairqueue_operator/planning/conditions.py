@@ -80,6 +80,7 @@ def _pods(totals: PodTotals) -> dict[str, int]:
         "matched": totals.matched,
         "unlabelled": totals.unlabelled,
         "injected": totals.injected,
+        "started": totals.started,
         "current": totals.current,
     }
     return {name: count for name, count in counts.items() if count is not None}

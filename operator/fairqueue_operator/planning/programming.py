@@ -47,6 +47,7 @@ class PodTotals:
     matched: int | None
     unlabelled: int | None
     injected: int
+    started: int
     current: int
 
 
@@ -103,6 +104,7 @@ def assess(
         matched=None if unlabelled is None else len(asking(policy, pods)) + unlabelled,
         unlabelled=unlabelled,
         injected=len(bound),
+        started=len(started),
         current=len(started) - len(behind),
     )
     return Programming(programmed, _ready(judgement.accepted, programmed), totals)
