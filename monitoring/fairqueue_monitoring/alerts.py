@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from .durations import DAY, HOUR, MINUTE, Durations
+from .recording import metering_drift
 
 PROXIES: Final = 'job="fairqueue-proxy"'
 INJECTORS: Final = 'job="fairqueue-injector"'
@@ -100,7 +101,8 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueMeteringDrift",
             Severity.WARNING,
             10 * MINUTE,
-            "fairqueue:metering_drift:ratio15m > 0.05",
+            # Not because of two or three odd requests of a quiet hour.
+            f"fairqueue:metering_drift:ratio15m > 0.05 and {metering_drift(duration(15 * MINUTE))} > 100",
             "Tokens counted while streaming differ from what the engine says at the end",
             "At {{ $labels.instance }} by {{ $value | humanizePercentage }}. Charges are put right at the end of each"
             " request; until then the order is off by as much.",
@@ -117,7 +119,7 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueConfigStale",
             Severity.WARNING,
             10 * MINUTE,
-            "count by (policy) (count by (policy, revision) (fairqueue_config_info)) > 1",
+            "count by (cluster, policy) (count by (cluster, policy, revision) (fairqueue_config_info)) > 1",
             "Proxies of policy {{ $labels.policy }} work by different revisions of it",
             "{{ $value }} revisions have been in force at once for ten minutes.",
         ),
@@ -134,7 +136,9 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             Severity.WARNING,
             2 * MINUTE,
             # Two windows: it is still so, and it was no single burst (Site Reliability Workbook, "Alerting on SLOs").
-            "fairqueue:refused_requests:ratio5m > 0.05 and fairqueue:refused_requests:ratio1h > 0.05",
+            # And enough of them that it is worth a person's time, however few requests there are.
+            "fairqueue:refused_requests:ratio5m > 0.05 and fairqueue:refused_requests:ratio1h > 0.05"
+            "\nand fairqueue:refused_requests:increase1h > 10",
             "Requests are refused because there is not enough of the engine",
             "{{ $labels.instance }} refuses {{ $value | humanizePercentage }}.",
         ),
@@ -148,6 +152,16 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             " > 0.05",
             "Tenant {{ $labels.tenant }} is refused by its own bound on queued requests",
             "At {{ $labels.instance }} {{ $value | humanizePercentage }} of its requests are.",
+        ),
+        Alert(
+            "FairqueueUsageLogFailing",
+            Severity.WARNING,
+            MINUTE,
+            _told(f"increase(fairqueue_usage_log_lost_lines_total[{half_hour}]) > 0", "lines are lost")
+            + "\nor "
+            + _told("fairqueue_usage_log_waiting_seconds > " + duration.seconds(3 * MINUTE), "lines can't be written"),
+            "A usage log does not have everything: {{ $labels.because }}",
+            "{{ $labels.instance }} serves as before; its log says why. Bills made from these files miss what is lost.",
         ),
         Alert(
             "FairqueueEngineDown",
@@ -179,15 +193,15 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueProxiesMissing",
             Severity.WARNING,
             10 * MINUTE,
-            f'max(fairqueue_operator_pods{{state="injected"}}) > (count(up{{{PROXIES}}}) or vector(0))',
-            "Fewer proxies are scraped than there are pods with one",
-            "{{ $value }} pods have a proxy; Prometheus reads fewer of them. Is the PodMonitor selected?",
+            f"{_pods('started')} > (count by (cluster) (up{{{PROXIES}}}) or 0 * {_pods('started')})",
+            "Fewer proxies are scraped than run",
+            "{{ $value }} proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
         ),
         Alert(
             "FairqueuePodsNotInjected",
             Severity.WARNING,
             10 * MINUTE,
-            'max(fairqueue_operator_pods{state="unlabelled"}) > 0\nor max(fairqueue_injector_bare_pods) > 0',
+            f"{_pods('unlabelled')} > 0\nor max by (cluster) (fairqueue_injector_bare_pods) > 0",
             "Pods that a policy selects, or that ask for the proxy, have none",
             "{{ $value }} of them: whoever reaches them goes past every limit and is not charged.",
         ),
@@ -195,7 +209,7 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueuePodsNotCurrent",
             Severity.WARNING,
             10 * MINUTE,
-            'max(fairqueue_operator_pods{state="injected"}) - max(fairqueue_operator_pods{state="current"}) > 0',
+            f"{_pods('started')} - {_pods('current')} > 0",
             "Pods work by an older revision of their policy",
             "{{ $value }} of them have not confirmed the newest one for ten minutes.",
         ),
@@ -203,7 +217,7 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueuePolicyNotReady",
             Severity.INFO,
             15 * MINUTE,
-            'max(fairqueue_operator_policies{ready="false"}) > 0',
+            'max by (cluster) (fairqueue_operator_policies{ready="false"}) > 0',
             "Policies are not in force as they are written",
             "{{ $value }} of them have not been Ready for a quarter of an hour.",
         ),
@@ -211,19 +225,25 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueOperatorNotReconciling",
             Severity.WARNING,
             5 * MINUTE,
-            _told("absent(fairqueue_operator_leading == 1)", "no replica leads")
-            + "\nor "
-            + _told(
-                f"sum(increase(fairqueue_operator_reconcile_errors_total[{ten}])) > 3", "policies fail again and again"
+            _told(
+                "(max by (cluster) (fairqueue_operator_leading) == 0 or absent(fairqueue_operator_leading == 1))",
+                "no replica leads",
             )
             + "\nor "
             + _told(
-                f"min(min_over_time(fairqueue_operator_queue_length[{ten}]) and fairqueue_operator_leading == 1) > 0",
+                f"sum by (cluster) (increase(fairqueue_operator_reconcile_errors_total[{ten}])) > 3",
+                "policies fail again and again",
+            )
+            + "\nor "
+            + _told(
+                f"min by (cluster) (min_over_time(fairqueue_operator_queue_length[{ten}])"
+                " and fairqueue_operator_leading == 1) > 0",
                 "its queue never empties",
             )
             + "\nor "
             + _told(
-                "time() - max(fairqueue_operator_last_list_timestamp_seconds) > " + duration.seconds(20 * MINUTE),
+                "time() - max by (cluster) (fairqueue_operator_last_list_timestamp_seconds) > "
+                + duration.seconds(20 * MINUTE),
                 "it has not listed everything for 20 minutes",
             ),
             "The operator does not bring policies into force: {{ $labels.because }}",
@@ -233,11 +253,14 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueInjectorFailing",
             Severity.CRITICAL,
             5 * MINUTE,
-            _told(f"absent(up{{{INJECTORS}}} == 1)", "no injector answers")
+            _told(
+                f"(max by (cluster) (up{{{INJECTORS}}}) == 0 or absent(up{{{INJECTORS}}} == 1))", "no injector answers"
+            )
             + "\nor "
             + _told(
-                "sum(increase(fairqueue_injector_decisions_total"
-                f'{{decision=~"internal_error|policies_unreadable"}}[{ten}])) > 0',
+                # Not once: whoever makes pods tries again, in the end four times an hour (Kubernetes' controllers).
+                "sum by (cluster) (increase(fairqueue_injector_decisions_total"
+                f'{{decision=~"internal_error|policies_unreadable"}}[{duration(HOUR)}])) > 2',
                 "it denies pods that it cannot decide on",
             ),
             "Pods that ask for a proxy cannot be created: {{ $labels.because }}",
@@ -247,12 +270,17 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             "FairqueueCertificateExpiring",
             Severity.WARNING,
             HOUR,
-            "min by (job, instance) (fairqueue_certificate_not_after_seconds > 0) - time() < "
+            "min by (cluster, job, instance) (fairqueue_certificate_not_after_seconds > 0) - time() < "
             + duration.seconds(14 * DAY),
             "The injector's certificate is not renewed",
             "{{ $labels.instance }} serves one that ends in {{ $value | humanizeDuration }}.",
         ),
     ]
+
+
+def _pods(state: str) -> str:
+    """A replica of the operator that stands by knows of none."""
+    return f'max by (cluster) (fairqueue_operator_pods{{state="{state}"}})'
 
 
 def _told(expression: str, because: str) -> str:

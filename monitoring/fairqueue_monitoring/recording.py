@@ -1,7 +1,10 @@
 """Recording rules: what alerts and dashboard both ask for. Names are level:metric:operation (Prometheus, "Recording
-rules"); windows in names are those of factor 1. Labels that are not summed away stay: one series for each proxy."""
+rules"); windows in names are those of factor 1. Labels that are not summed away stay: one series for each proxy. And
+`cluster` always does: where one Prometheus has several, a policy's name says too little.
+"""
 
 from dataclasses import dataclass
+from typing import Final
 
 from .durations import HOUR, MINUTE, Durations
 
@@ -15,8 +18,9 @@ class Recording:
     text: str
 
 
-CAPACITY_REFUSALS = "queue_full|queue_timeout|engine_unavailable"
+CAPACITY_REFUSALS: Final = "queue_full|queue_timeout|engine_unavailable"
 """Outcomes that mean: there is not enough of the engine."""
+_REFUSED: Final = f',outcome=~"{CAPACITY_REFUSALS}"'
 
 
 def recordings(duration: Durations) -> list[Recording]:
@@ -62,13 +66,13 @@ def recordings(duration: Durations) -> list[Recording]:
         ),
         Recording(
             "fairqueue:policy_tenant_service:rate5m",
-            "sum by (policy, tenant) (fairqueue:tenant_service:rate5m"
+            "sum by (cluster, policy, tenant) (fairqueue:tenant_service:rate5m"
             "\n* ignoring (tenant, policy, mode) group_left (policy) fairqueue:policy:info)",
             "Cost units a second that a tenant was charged by all proxies of a policy.",
         ),
         Recording(
             "fairqueue:policy_tenant_entitled_service:rate5m",
-            "sum by (policy, tenant) (fairqueue:tenant_entitled_service:rate5m"
+            "sum by (cluster, policy, tenant) (fairqueue:tenant_entitled_service:rate5m"
             "\n* ignoring (tenant, policy, mode) group_left (policy) fairqueue:policy:info)",
             "Cost units a second that were its weighted share in them.",
         ),
@@ -79,8 +83,11 @@ def recordings(duration: Durations) -> list[Recording]:
         ),
         Recording("fairqueue:refused_requests:ratio1h", _refused(hour), "The same over an hour."),
         Recording(
+            "fairqueue:refused_requests:increase1h", _requests("increase", hour, _REFUSED), "How many those were."
+        ),
+        Recording(
             "fairqueue:metering_drift:ratio15m",
-            f"sum without (direction) (increase(fairqueue_metering_drift_tokens_total[{fifteen}]))"
+            f"{metering_drift(fifteen)}"
             f'\n/ (sum without (tenant, kind) (increase(fairqueue_tokens_total{{kind="output"}}[{fifteen}])) > 0)',
             "Output tokens that were charged only at the end, or given back then, over all.",
         ),
@@ -98,8 +105,17 @@ def recordings(duration: Durations) -> list[Recording]:
     ]
 
 
+def metering_drift(window: str) -> str:
+    """Tokens that were counted while streaming and not at the end, or the other way round."""
+    return f"sum without (direction) (increase(fairqueue_metering_drift_tokens_total[{window}]))"
+
+
 def _refused(window: str) -> str:
     # Who has refused none has no series of it.
-    total = f'sum without (tenant, outcome) (rate(fairqueue_requests_total{{tenant!=""}}[{window}]))'
-    refused = total.replace('tenant!=""', f'tenant!="",outcome=~"{CAPACITY_REFUSALS}"')
+    total, refused = _requests("rate", window), _requests("rate", window, _REFUSED)
     return f"({refused} or 0 * {total})\n/ ({total} > 0)"
+
+
+def _requests(operation: str, window: str, outcomes: str = "") -> str:
+    """Of tenants, at a proxy."""
+    return f'sum without (tenant, outcome) ({operation}(fairqueue_requests_total{{tenant!=""{outcomes}}}[{window}]))'

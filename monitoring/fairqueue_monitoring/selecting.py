@@ -1,7 +1,8 @@
 """How the dashboard's queries choose: by its variables `$policy`, `$tenant` and `$instance` (the proxies of these
 policies), and over Grafana's own `$__rate_interval`.
 
-Tenants of several policies are kept apart by the label `policy`, which only `fairqueue_config_info` has.
+Tenants of several policies are kept apart by the label `policy`, which only `fairqueue_config_info` has, and by
+`cluster`, where one Prometheus has several.
 """
 
 from string import Template
@@ -14,11 +15,11 @@ OF_TENANT: Final = f'{OF_PROXY},tenant=~"$tenant"'
 
 # On Kubernetes pods have names; elsewhere there is only the address.
 PROXY_NAME: Final = "{{pod}} {{instance}}"
-TENANT_NAME: Final = "{{tenant}} ({{policy}})"
+TENANT_NAME: Final = "{{tenant}} ({{policy}}) {{cluster}}"
 
 COST_RATE: Final = "suffix: cost units/s"
 
-_POLICIES: Final = 'max by (job, instance, policy) (fairqueue_config_info{policy=~"$policy"})'
+_POLICIES: Final = 'max by (cluster, job, instance, policy) (fairqueue_config_info{policy=~"$policy"})'
 
 
 def filled(expression: str, *, rate_interval: str, policy: str = ".+", instance: str = ".+", tenant: str = ".*") -> str:
@@ -33,13 +34,13 @@ def rate(metric: str, matchers: str = "") -> str:
 
 
 def by_policy(expression: str, *labels: str, operation: str = "sum") -> str:
-    """By policy and these labels, over all proxies that the expression has."""
-    by = ", ".join(("policy", *labels))
-    return f"{operation} by ({by}) (\n{expression}\n* on (job, instance) group_left (policy)\n{_POLICIES})"
+    """By cluster, policy and these labels, over all proxies that the expression has."""
+    by = ", ".join(("cluster", "policy", *labels))
+    return f"{operation} by ({by}) (\n{expression}\n* on (cluster, job, instance) group_left (policy)\n{_POLICIES})"
 
 
 def by_tenant(expression: str, *more: str, operation: str = "sum") -> str:
-    """By policy and tenant, and `more` labels."""
+    """By cluster, policy and tenant, and `more` labels."""
     return by_policy(expression, "tenant", *more, operation=operation)
 
 

@@ -117,7 +117,7 @@ FAIRNESS: Final = Row(
             "Fairness gap over its bound",
             "How far apart a group's waiting members are, as a part of what is promised: never above 100 %.",
             "percentunit",
-            (Query(f'label_replace({_GAP}, "group", "(root)", "group", "")', "{{group}} ({{policy}})"),),
+            (Query(f'label_replace({_GAP}, "group", "(root)", "group", "")', "{{group}} ({{policy}}) {{cluster}}"),),
             most=1.2,
             steps=_ABOVE_ALL,
         ),
@@ -184,7 +184,7 @@ REFUSALS: Final = Row(
             (
                 Query(
                     by_tenant(rate("fairqueue_observed_refusals_total", OF_TENANT), "outcome"),
-                    "{{outcome}}: {{tenant}} ({{policy}})",
+                    f"{{{{outcome}}}}: {TENANT_NAME}",
                 ),
             ),
             width=12,

@@ -57,7 +57,7 @@ class OperatorMetrics:
         self._pods = Gauge(
             "fairqueue_operator_pods",
             "Pods that policies select (matched), of these without the label that asks for the proxy (unlabelled), with"
-            " the proxy (injected), whose proxy has started (started), and has confirmed the newest revision (current).",
+            " the proxy (injected), whose proxy has started (started), and runs on the newest revision (current).",
             ["state"],
             registry=registry,
         )

@@ -233,3 +233,4 @@ class Exposition:
         if usage_log is not None:
             yield from _shown(families.USAGE_LOG_WRITTEN_LINES, [("", usage_log.written_lines)])
             yield from _shown(families.USAGE_LOG_LOST_LINES, [("", usage_log.lost_lines)])
+            yield from _shown(families.USAGE_LOG_WAITING_SECONDS, [("", usage_log.waiting_seconds)])

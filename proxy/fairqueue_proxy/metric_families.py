@@ -129,6 +129,11 @@ USAGE_LOG_LOST_LINES = Family(
     Kind.COUNTER,
     "Lines of the usage log that could not be written, or were deleted before they were collected.",
 )
+USAGE_LOG_WAITING_SECONDS = Family(
+    "fairqueue_usage_log_waiting_seconds",
+    Kind.GAUGE,
+    "How long lines of the usage log have been waiting to be written: more than seconds where the disk is in trouble.",
+)
 
 FAMILIES: Final = tuple(found for found in list(globals().values()) if isinstance(found, Family))
 """All of them, in the order in which they are shown."""

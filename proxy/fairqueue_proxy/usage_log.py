@@ -32,14 +32,23 @@ log = logging.getLogger(__name__)
 
 
 class UsageLog:
-    """`key` makes the pseudonyms of users, `now` is a wall clock."""
+    """`key` makes the pseudonyms of users, `now` is a wall clock, `monotonic` one that never jumps."""
 
-    def __init__(self, files: UsageFiles, key: bytes, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        files: UsageFiles,
+        key: bytes,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._files = files
         self._pseudonyms = Pseudonyms(key)
         self._now = now
+        self._monotonic = monotonic
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
+        # No line that waits is older; of no meaning while none does.
+        self._waiting_since = 0.0
         self.written_lines = 0
         self.lost_lines = 0
         # What has been said of the present trouble, and what it has cost so far.
@@ -49,6 +58,11 @@ class UsageLog:
 
     def __repr__(self) -> str:
         return f"<UsageLog {self._files.path}, {len(self._lines)} waiting, {self.lost_lines} lost>"
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long lines have been waiting to be written: a second or two, unless the disk is in trouble."""
+        return self._monotonic() - self._waiting_since if self._lines else 0.0
 
     def start(self) -> None:
         """Begins to write."""
@@ -62,6 +76,8 @@ class UsageLog:
         if self._waiting_bytes + len(line) > MOST_WAITING_BYTES:
             self._lose(1)
             return
+        if not self._lines:
+            self._waiting_since = self._monotonic()
         self._lines.append(line)
         self._waiting_bytes += len(line)
 
@@ -79,6 +95,7 @@ class UsageLog:
     async def _flush(self) -> None:
         if not self._lines:
             return
+        began = self._monotonic()
         written = await _told(partial(self._files.append, list(self._lines)))
         for _ in range(written.lines):
             self._waiting_bytes -= len(self._lines.popleft())
@@ -90,6 +107,9 @@ class UsageLog:
             lost, self._lost_in_trouble = self._lost_in_trouble, 0
             log.warning("the usage log in %s is written again; %d lines are lost", self._folder, lost)
             self._failing = self._losing = False
+        if not written.error:
+            # What is left came meanwhile.
+            self._waiting_since = began
 
     async def _finish(self) -> None:
         await self._flush()

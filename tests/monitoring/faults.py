@@ -4,13 +4,14 @@ that it must raise, all of them. `PLANS` are the lanes in which they happen, `be
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from monitoring.alert_watch import LOOK_SECONDS, Alarm, alarm
 from monitoring.faulty_proxy import FILE, Defect
-from monitoring.fleet import JOB, Ask, Crowd, Lane, Plan
+from monitoring.fleet import JOB, USAGE_FOLDER, Ask, Crowd, Lane, Plan
 from proxy.samples import sample
 
 Alarms = Sequence[Alarm]
@@ -47,6 +48,7 @@ PLANS: Sequence[Plan] = (
         tenants=("one", {"name": "greedy", "limits": {"maxQueued": 1}}),
         policy={"backpressure": {"maxRequests": 2}},
     ),
+    Plan("billed", usage_log=True),
     Plan("dead"),
     Plan("hanging"),
 )
@@ -79,6 +81,7 @@ def proxy_faults(lanes: Mapping[str, Lane]) -> dict[str, Fault]:
         "stuck": requests_need_more_than_half,
         "refusing": more_comes_than_is_served,
         "limited": a_tenant_floods,
+        "billed": a_folder_is_gone,
         "dead": an_engine_dies,
         "hanging": a_proxy_hangs,
     }
@@ -179,6 +182,15 @@ async def a_tenant_floods(lane: Lane) -> AsyncIterator[Alarms]:
     lane.crowd.join("greedy", MORE_CLIENTS)
     yield [_of(lane, "FairqueueTenantAtItsLimit", tenant="greedy")]
     await lane.crowd.leave("greedy")
+
+
+@asynccontextmanager
+async def a_folder_is_gone(lane: Lane) -> AsyncIterator[Alarms]:
+    """That of the usage log, as a volume may be."""
+    usage = lane.folder / USAGE_FOLDER
+    shutil.rmtree(usage)
+    yield [_of(lane, "FairqueueUsageLogFailing", because="lines can't be written")]
+    usage.mkdir()
 
 
 @asynccontextmanager

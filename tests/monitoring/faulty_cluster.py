@@ -58,7 +58,9 @@ class Page:
 class OperatorFigures:
     """What is read at each scrape; as it is made, all is well."""
 
-    pods: dict[str, int] = field(default_factory=lambda: {"matched": 4, "unlabelled": 0, "injected": 4, "current": 4})
+    pods: dict[str, int] = field(
+        default_factory=lambda: {"matched": 4, "unlabelled": 0, "injected": 4, "started": 4, "current": 4}
+    )
     not_ready: int = 0
     queue_length: int = 0
     listed_seconds_ago: float = 0.0
@@ -100,7 +102,7 @@ class FaultyCluster:
         }
 
     def second_faults(self) -> dict[str, Fault]:
-        more = {"matched": 1000, "injected": 1000, "current": 1000}
+        more = dict.fromkeys(("matched", "injected", "started", "current"), 1000)
         never_empty = alarm("FairqueueOperatorNotReconciling", because="its queue never empties")
         not_listed = alarm("FairqueueOperatorNotReconciling", because="it has not listed everything for 20 minutes")
         return {

@@ -22,6 +22,7 @@ from proxy_stack import Stack, bearer, serving, write_policy
 PROGRAM = ("-m", "fairqueue_cli.main")
 FAULTY_PROGRAM = ("-u", faulty_proxy.__file__)
 JOB = "fairqueue-proxy"
+USAGE_FOLDER = "usage"
 AFTER_REFUSAL_SECONDS = 0.25
 POLICY_KINDS: Mapping[EngineKind, str] = {"tgi": "TGI", "vllm": "VLLM", "sglang": "SGLang", "openai": "OpenAI"}
 
@@ -144,6 +145,7 @@ class Plan:
     policy: Mapping[str, Any] = field(default_factory=dict)
     policy_name: str = ""
     faulty: bool = False
+    usage_log: bool = False
     engine_starts: bool = True
 
 
@@ -164,7 +166,10 @@ async def lane(folder: Path, plan: Plan) -> AsyncIterator[Lane]:
             await engine.kill()
         stack.push_async_callback(engine.kill)
         program = FAULTY_PROGRAM if plan.faulty else PROGRAM
-        options = ("--policy", policy, "--secrets", secrets)
+        options: list[str | Path] = ["--policy", policy, "--secrets", secrets]
+        if plan.usage_log:
+            (folder / USAGE_FOLDER).mkdir()
+            options += ["--usage-log", folder / USAGE_FOLDER]
         proxy = await stack.enter_async_context(serving(engine.port, folder / "log", *options, program=program))
         crowd = Crowd(proxy.url, seed=engine.port)
         stack.push_async_callback(crowd.close)

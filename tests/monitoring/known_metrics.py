@@ -12,8 +12,8 @@ from fairqueue_operator.operator_metrics import OperatorMetrics
 from fairqueue_proxy.outcome import Outcome
 from monitoring.promql_labels import Checking, Labels
 
-# Of every target, and what a PodMonitor adds.
-TARGET = frozenset({"job", "instance", "namespace", "pod", "container", "endpoint"})
+# Of every target, what a PodMonitor adds, and what whoever has several clusters in one Prometheus adds.
+TARGET = frozenset({"job", "instance", "namespace", "pod", "container", "endpoint", "cluster"})
 ALERT = frozenset({"alertname", "alertstate", "severity"})
 
 

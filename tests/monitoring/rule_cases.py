@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from fairqueue_operator.operator_metrics import POD_STATES
+
 MINUTE: Final = 60
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
@@ -35,6 +37,10 @@ class Cases:
 
     fires: tuple[Case, ...]
     misses: Mapping[str, Series]
+
+
+def _in(cluster: str, labels: str) -> str:
+    return labels + (f',cluster="{cluster}"' if cluster else "")
 
 
 def _of(name: str, labels: str, more: str = "") -> str:
@@ -69,15 +75,17 @@ def other_cluster() -> Series:
     return {_of("fairqueue_fairness_bound", PROXY, 'group="",cluster="other"'): "9x400"}
 
 
-def config(instance: str, revision: str, policy: str = "team/shared", mode: str = "Enforce") -> Series:
+def config(
+    instance: str, revision: str, policy: str = "team/shared", mode: str = "Enforce", cluster: str = ""
+) -> Series:
     """A proxy and what it goes by."""
-    labels = f'job="fairqueue-proxy",instance="{instance}"'
+    labels = _in(cluster, f'job="fairqueue-proxy",instance="{instance}"')
     return {_of("fairqueue_config_info", labels, f'policy="{policy}",revision="{revision}",mode="{mode}"'): "1x400"}
 
 
-def scraped(instance: str) -> Series:
+def scraped(instance: str, cluster: str = "") -> Series:
     """A proxy that Prometheus knows of."""
-    return {_of("up", f'job="fairqueue-proxy",instance="{instance}"'): "1x400"}
+    return {_of("up", _in(cluster, f'job="fairqueue-proxy",instance="{instance}"')): "1x400"}
 
 
 def engine(waiting: float, running: float) -> Series:
@@ -116,13 +124,22 @@ def capacity(idle: float, used: float) -> Series:
     }
 
 
-def pods(**states: int) -> Series:
+def pods(cluster: str = "", **states: int) -> Series:
     """Both replicas of the operator; the one that stands by knows of none."""
     found = {}
-    for state in ("matched", "unlabelled", "injected", "current"):
-        found[_of("fairqueue_operator_pods", OPERATOR, f'state="{state}"')] = f"{states.get(state, 0)}x400"
-        found[_of("fairqueue_operator_pods", STANDBY, f'state="{state}"')] = "0x400"
+    for state in POD_STATES:
+        label = _in(cluster, f'state="{state}"')
+        found[_of("fairqueue_operator_pods", OPERATOR, label)] = f"{states.get(state, 0)}x400"
+        found[_of("fairqueue_operator_pods", STANDBY, label)] = "0x400"
     return found
+
+
+def usage_log(lost: str = "0x400", waiting_seconds: str = "0 1x400") -> Series:
+    """Of a proxy that keeps one."""
+    return {
+        _of("fairqueue_usage_log_lost_lines_total", PROXY): lost,
+        _of("fairqueue_usage_log_waiting_seconds", PROXY): waiting_seconds,
+    }
 
 
 def operator(
@@ -196,6 +213,17 @@ def _engine_down(title: str, values: str, at_seconds: int) -> Case:
         {"severity": "critical", **_AT},
         "An engine is down, and its proxy has nowhere to send requests",
         "a:9820 has found its engine not healthy for a minute.",
+    )
+
+
+def _usage_log_case(because: str, series: Series) -> Case:
+    return Case(
+        because,
+        series,
+        9 * MINUTE,
+        {"severity": "warning", "because": because, **_AT},
+        f"A usage log does not have everything: {because}",
+        "a:9820 serves as before; its log says why. Bills made from these files miss what is lost.",
     )
 
 
@@ -310,7 +338,7 @@ CASES: Final[Mapping[str, Cases]] = {
                 " much.",
             ),
         ),
-        {"four in a hundred": drift(4, 100)},
+        {"four in a hundred": drift(4, 100), "three in a quarter of an hour": drift(0.1, 1)},
     ),
     "FairqueueConfigRefused": Cases(
         (
@@ -339,6 +367,7 @@ CASES: Final[Mapping[str, Cases]] = {
         {
             "all have the same": _all(config("a:9820", "r1"), config("b:9820", "r1")),
             "of different policies": _all(config("a:9820", "r1"), config("b:9820", "r2", policy="team/other")),
+            "in another cluster": _all(config("a:9820", "r1"), config("b:9820", "r2", cluster="other")),
         },
     ),
     "FairqueueCapacityStuckLow": Cases(
@@ -370,6 +399,7 @@ CASES: Final[Mapping[str, Cases]] = {
             "a burst of a few minutes": _all(
                 requests("completed", "0+94x400"), requests("queue_timeout", "0x229 0+20x170", "bob")
             ),
+            "nine in an hour": _all(requests("completed", "0+1x400"), requests("queue_timeout", "0+0.075x400", "bob")),
             "it is over": _all(
                 requests("completed", "0+94x400"), requests("queue_timeout", "0+10x229 2290x170", "bob")
             ),
@@ -402,6 +432,16 @@ CASES: Final[Mapping[str, Cases]] = {
             ),
         },
     ),
+    "FairqueueUsageLogFailing": Cases(
+        (
+            _usage_log_case("lines are lost", usage_log(lost="0x5 1x400")),
+            _usage_log_case("lines can't be written", usage_log(waiting_seconds="0x5 0+30x40")),
+        ),
+        {
+            "all are written": usage_log(),
+            "they wait for two minutes": usage_log(waiting_seconds="0x5 0+30x4 0x400"),
+        },
+    ),
     "FairqueueEngineDown": Cases(
         (
             _engine_down("it was healthy, and is not", "1x5 0x40", 6 * MINUTE),
@@ -432,22 +472,39 @@ CASES: Final[Mapping[str, Cases]] = {
         (
             Case(
                 "three pods, two proxies",
-                _all(pods(injected=3, current=3), scraped("a:9820"), scraped("b:9820")),
+                _all(pods(injected=3, started=3), scraped("a:9820"), scraped("b:9820")),
                 15 * MINUTE,
                 {"severity": "warning"},
-                "Fewer proxies are scraped than there are pods with one",
-                "3 pods have a proxy; Prometheus reads fewer of them. Is the PodMonitor selected?",
+                "Fewer proxies are scraped than run",
+                "3 proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
             ),
             Case(
                 "one pod, no proxy",
-                pods(injected=1, current=1),
+                pods(injected=1, started=1),
                 15 * MINUTE,
                 {"severity": "warning"},
-                "Fewer proxies are scraped than there are pods with one",
-                "1 pods have a proxy; Prometheus reads fewer of them. Is the PodMonitor selected?",
+                "Fewer proxies are scraped than run",
+                "1 proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
+            ),
+            Case(
+                "of two clusters, in one",
+                _all(
+                    pods("here", started=2),
+                    pods("there", started=1),
+                    scraped("a:9820", "there"),
+                    scraped("b:9820", "there"),
+                    scraped("c:9820", "there"),
+                ),
+                15 * MINUTE,
+                {"severity": "warning", "cluster": "here"},
+                "Fewer proxies are scraped than run",
+                "2 proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
             ),
         ),
-        {"as many": _all(pods(injected=2, current=2), scraped("a:9820"), scraped("b:9820"))},
+        {
+            "as many": _all(pods(injected=2, started=2), scraped("a:9820"), scraped("b:9820")),
+            "a pod waits for a node": _all(pods(injected=3, started=2), scraped("a:9820"), scraped("b:9820")),
+        },
     ),
     "FairqueuePodsNotInjected": Cases(
         (
@@ -474,14 +531,17 @@ CASES: Final[Mapping[str, Cases]] = {
         (
             Case(
                 "one of three",
-                pods(injected=3, current=2),
+                pods(injected=3, started=3, current=2),
                 15 * MINUTE,
                 {"severity": "warning"},
                 "Pods work by an older revision of their policy",
                 "1 of them have not confirmed the newest one for ten minutes.",
             ),
         ),
-        {"all": pods(injected=3, current=3)},
+        {
+            "all": pods(injected=3, started=3, current=3),
+            "one waits for a node": pods(injected=3, started=2, current=2),
+        },
     ),
     "FairqueuePolicyNotReady": Cases(
         (
@@ -525,6 +585,7 @@ CASES: Final[Mapping[str, Cases]] = {
         ),
         {
             "one answers": injector(),
+            "two in an hour": injector(denied="0x20 1x6 2x400"),
             "pods are denied for reasons of their own": injector(decision="bad_pod", denied="0+1x400"),
         },
     ),

@@ -49,6 +49,7 @@ FAIR = Plan(
         "queue": PLENTY,
         "backpressure": {"maxRequests": 6},
     },
+    usage_log=True,
 )
 # The same crowd, where what is let in is not set but learned.
 LEARNED = replace(FAIR, name="learned", engine="vllm", policy={"groups": FAIR.policy["groups"], "queue": PLENTY})
@@ -92,7 +93,7 @@ async def test_an_hour_of_normal_and_of_fair_traffic_raises_nothing_and_one_of_r
 ) -> None:
     async with faulty_cluster() as cluster, lanes(tmp_path, [NORMAL, FAIR, LEARNED, LOADING, REFUSING]) as fleet:
         normal, fair, learned, loading, refusing = fleet.values()
-        cluster.figures.pods.update(matched=len(fleet), injected=len(fleet), current=len(fleet))
+        cluster.figures.pods.update(matched=len(fleet), injected=len(fleet), started=len(fleet), current=len(fleet))
         crowd_fair(learned)
         await _learned(learned)
         async with observed(tmp_path, targets(fleet) | cluster.targets) as world:

@@ -48,7 +48,8 @@ class Ledger:
         self.desk = Desk("alice", "bob", places=1000)
         self._document = document
         self.files = UsageFiles(folder, "host", AT, most_bytes=1 << 20, most_finished=10, open_file=disk.open)
-        self.log = UsageLog(self.files, key, AT.timestamp)
+        self.seconds = 100.0
+        self.log = UsageLog(self.files, key, AT.timestamp, lambda: self.seconds)
 
     def serve(self, job: Job, *, prompt: int = 5, cached: int = 0, output: int = 3) -> None:
         """The engine does so much for it."""
@@ -235,6 +236,47 @@ async def test_a_full_disk_is_told_once_ends_nothing_and_costs_no_line_that_ther
         ),
         (logging.WARNING, f"{where} is written again; 0 lines are lost"),
     ]
+
+
+async def test_it_tells_how_long_lines_have_been_waiting_for_the_disk(
+    ledger: Ledger, disk: Disk, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 0.005)
+    disk.answers.clear()
+    ledger.seconds = 110.0
+    assert ledger.log.waiting_seconds == 0.0
+    ledger.one()
+    ledger.seconds = 112.0
+    ledger.log.start()
+    await until(disk.asked.is_set)
+    ledger.seconds = 115.0
+    ledger.one()
+    assert ledger.log.waiting_seconds == 5.0
+    disk.room_bytes = 0
+    disk.answers.set()
+    await asyncio.sleep(0.03)
+    assert (ledger.log.written_lines, ledger.log.waiting_seconds) == (0, 5.0)
+    disk.room_bytes = 1 << 20
+    await until(lambda: ledger.log.written_lines == 2)
+    assert ledger.log.waiting_seconds == 0.0
+    await ledger.log.close()
+
+
+async def test_lines_that_come_while_others_are_written_wait_from_then_on(
+    ledger: Ledger, disk: Disk, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 3600.0)
+    disk.answers.clear()
+    ledger.one()
+    ledger.seconds = 103.0
+    ledger.log.start()
+    await until(disk.asked.is_set)
+    ledger.one()
+    disk.answers.set()
+    await until(lambda: ledger.log.written_lines == 1)
+    ledger.seconds = 104.0
+    assert ledger.log.waiting_seconds == 1.0
+    await ledger.log.close()
 
 
 async def test_a_disk_that_hangs_stops_nobody_does_not_fill_the_memory_and_what_it_costs_is_counted(
