@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from one_node.components import COMPONENTS
+from suite.billing import Kill, keep_truth
 from suite.injectors import INJECTOR
 from suite.kubectl import Json, Kubectl, until
 from suite.node_parts import end, is_our_own_node, kill_container, start
-from suite.objects import KEYS_SECRET, secret
+from suite.objects import ENGINE, KEYS_SECRET, secret
 from suite.operators import OPERATOR
 from suite.patient import Patience
 from suite.place import Place
@@ -54,7 +56,8 @@ class Keys:
 
 @dataclass(slots=True)
 class Chaos:
-    """One place that chaos befalls. `spared` is the pod that is not killed."""
+    """One place that chaos befalls. `spared` is the pod that is not killed; `usage` is the folder in which engines and
+    proxies write down what they do, on a node of our own."""
 
     system: Kubectl
     place: Place
@@ -63,6 +66,8 @@ class Chaos:
     keys: Keys
     clients: Patience
     spared: str
+    usage: Path | None
+    kills: list[Kill] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     _began: float = field(default_factory=time.monotonic)
 
@@ -99,17 +104,23 @@ class Chaos:
 
     def _kill_pod(self) -> str:
         name = self._a_pod()
+        began = time.monotonic()
         self._do("delete", "pod", name, "--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
+        self.kills.append(Kill(name, None, began, time.monotonic()))
         return f"pod {name} killed"
 
     def _kill_container(self) -> str:
-        container = self.chance.choice(("engine", PROXY))
+        container = self.chance.choice((ENGINE, PROXY))
         name = self._a_pod()
         pod = self.place.kubectl.get("pod", name)
         if restarts(pod, container):
             # The second time, kubelets wait before they start it again, ever longer.
             return f"{self._kill_pod()}, not {container} of {name}, as that was killed before"
+        if container == ENGINE and self.usage is not None:
+            keep_truth(self.usage, name)
+        began = time.monotonic()
         kill_container(pod, container)
+        self.kills.append(Kill(name, container, began, time.monotonic()))
         return f"{container} of pod {name} killed"
 
     def _kill_operator(self) -> str:
