@@ -17,6 +17,12 @@ INJECTORS: Final = 'job="fairqueue-injector"'
 OPERATORS: Final = 'job="fairqueue-operator"'
 
 
+_RUNNING: Final = (
+    '(sum by (cluster) (max by (cluster, policy) (fairqueue_operator_pods{state="started"}))'
+    " + max by (cluster) (fairqueue_operator_orphaned_pods))"
+)
+
+
 class Severity(StrEnum):
     """Who should hear of it, and when."""
 
@@ -159,7 +165,7 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
             MINUTE,
             _told(f"increase(fairqueue_usage_log_lost_lines_total[{half_hour}]) > 0", "lines are lost")
             + "\nor "
-            + _told("fairqueue_usage_log_waiting_seconds > " + duration.seconds(3 * MINUTE), "lines can't be written"),
+            + _told("fairqueue_usage_log_waiting_seconds > " + duration.seconds(2 * MINUTE), "lines can't be written"),
             "A usage log does not have everything: {{ $labels.because }}",
             "{{ $labels.instance }} serves as before; its log says why. Bills made from these files miss what is lost.",
         ),
@@ -187,13 +193,21 @@ def proxy_alerts(duration: Durations) -> Sequence[Alert]:
 
 def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
     """Those that need an operator and an injector."""
-    ten = duration(10 * MINUTE)
+    ten, twenty = duration(10 * MINUTE), duration(20 * MINUTE)
+
+    def failed(window: str) -> str:
+        return f"sum by (cluster) (increase(fairqueue_operator_reconcile_errors_total[{window}]))"
+
+    def undecided(offset: str = "") -> str:
+        return _decided("internal_error|policies_unreadable", twenty, offset)
+
     return [
         Alert(
             "FairqueueProxiesMissing",
             Severity.WARNING,
             10 * MINUTE,
-            f"{_pods('started')} > (count by (cluster) (up{{{PROXIES}}}) or 0 * {_pods('started')})",
+            # Pods whose policy is gone run as well, and are read.
+            f"{_RUNNING}\n> (count by (cluster) (up{{{PROXIES}}}) or 0 * {_RUNNING})",
             "Fewer proxies are scraped than run",
             "{{ $value }} proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
         ),
@@ -202,7 +216,8 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             Severity.WARNING,
             10 * MINUTE,
             f"{_pods('unlabelled')} > 0\nor max by (cluster) (fairqueue_injector_bare_pods) > 0",
-            "Pods that a policy selects, or that ask for the proxy, have none",
+            "Pods that {{ if $labels.policy }}policy {{ $labels.policy }} selects{{ else }}ask for the proxy{{ end }}"
+            " have none",
             "{{ $value }} of them: whoever reaches them goes past every limit and is not charged.",
         ),
         Alert(
@@ -210,28 +225,39 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             Severity.WARNING,
             10 * MINUTE,
             f"{_pods('started')} - {_pods('current')} > 0",
-            "Pods work by an older revision of their policy",
+            "Pods work by an older revision of policy {{ $labels.policy }}",
             "{{ $value }} of them have not confirmed the newest one for ten minutes.",
+        ),
+        Alert(
+            "FairqueuePodsOrphaned",
+            Severity.WARNING,
+            10 * MINUTE,
+            "max by (cluster) (fairqueue_operator_orphaned_pods) > 0",
+            "Pods run whose policy was deleted",
+            "{{ $value }} of them keep its last order and its keys: nobody can change either, or take a key back.",
         ),
         Alert(
             "FairqueuePolicyNotReady",
             Severity.INFO,
             15 * MINUTE,
-            'max by (cluster) (fairqueue_operator_policies{ready="false"}) > 0',
-            "Policies are not in force as they are written",
-            "{{ $value }} of them have not been Ready for a quarter of an hour.",
+            # Nothing is wrong with one that has no pods, or whose pods wait for a node: models are scaled to zero.
+            _not_ready("!~", "NoMatchingPods|Pending")
+            + f"\nor ({_not_ready('=', 'Pending')} and {_pods('started')} > 0)",
+            "Policy {{ $labels.policy }} is not in force as it is written",
+            "It has not been Ready for a quarter of an hour; its status says why.",
         ),
         Alert(
             "FairqueueOperatorNotReconciling",
             Severity.WARNING,
             5 * MINUTE,
             _told(
-                "(max by (cluster) (fairqueue_operator_leading) == 0 or absent(fairqueue_operator_leading == 1))",
+                "(max by (cluster) (fairqueue_operator_leading) == 0 or absent(fairqueue_operator_leading))",
                 "no replica leads",
             )
             + "\nor "
             + _told(
-                f"sum by (cluster) (increase(fairqueue_operator_reconcile_errors_total[{ten}])) > 3",
+                # And now: what failed is tried again after half a minute at the latest.
+                f"({failed(ten)} > 3.5 and {failed(duration(3 * MINUTE))} > 0)",
                 "policies fail again and again",
             )
             + "\nor "
@@ -254,13 +280,14 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
             Severity.CRITICAL,
             5 * MINUTE,
             _told(
-                f"(max by (cluster) (up{{{INJECTORS}}}) == 0 or absent(up{{{INJECTORS}}} == 1))", "no injector answers"
+                f"(max by (cluster) (up{{{INJECTORS}}}) == 0 or max(absent(up{{{INJECTORS}}})))", "no injector answers"
             )
             + "\nor "
             + _told(
-                # Not once: whoever makes pods tries again, in the end four times an hour (Kubernetes' controllers).
-                "sum by (cluster) (increase(fairqueue_injector_decisions_total"
-                f'{{decision=~"internal_error|policies_unreadable"}}[{duration(HOUR)}])) > 2',
+                # Whoever makes pods tries again, in the end every 17 minutes (Kubernetes' controllers). So it is over
+                # when one was let in since; unless some are denied again and again, while others are let in.
+                f"({undecided()} > 0 and ({undecided(f' offset {twenty}')} > 0\nor {undecided()} > 0"
+                f" unless {_decided('injected', twenty)} > 0))",
                 "it denies pods that it cannot decide on",
             ),
             "Pods that ask for a proxy cannot be created: {{ $labels.because }}",
@@ -279,8 +306,17 @@ def kubernetes_alerts(duration: Durations) -> Sequence[Alert]:
 
 
 def _pods(state: str) -> str:
-    """A replica of the operator that stands by knows of none."""
-    return f'max by (cluster) (fairqueue_operator_pods{{state="{state}"}})'
+    """Of each policy."""
+    return f'max by (cluster, policy) (fairqueue_operator_pods{{state="{state}"}})'
+
+
+def _not_ready(matches: str, reason: str) -> str:
+    return f'max by (cluster, policy) (fairqueue_operator_policy_ready{{reason{matches}"{reason}"}} == 0)'
+
+
+def _decided(decisions: str, window: str, offset: str = "") -> str:
+    selected = f'fairqueue_injector_decisions_total{{decision=~"{decisions}"}}[{window}]{offset}'
+    return f"sum by (cluster) (increase({selected}))"
 
 
 def _told(expression: str, because: str) -> str:

@@ -6,6 +6,9 @@ from .alerts import INJECTORS, OPERATORS
 from .grafana import GREEN, ORANGE, RED, Panel, Query, Row, number
 from .selecting import all_seconds, rate
 
+# One replica works; when another takes over, both may be read for a moment.
+_READY: Final = "max by (cluster, policy, reason) (fairqueue_operator_policy_ready)"
+_PODS: Final = "max by (cluster, policy, state) (fairqueue_operator_pods)"
 _LOOK_IF_ANY: Final = ((None, GREEN), (1.0, ORANGE))
 
 OPERATOR: Final = Row(
@@ -14,15 +17,15 @@ OPERATOR: Final = Row(
         number("Operators", "Replicas that Prometheus reads.", f"sum(up{{{OPERATORS}}})"),
         number(
             "Leading",
-            "Replicas that work: one, and none for some seconds when that one dies.",
-            "sum(fairqueue_operator_leading)",
-            steps=((None, RED), (1.0, GREEN), (2.0, RED)),
+            "Whether a replica works: none does for some seconds when that one dies.",
+            "max by (cluster) (fairqueue_operator_leading)",
+            steps=((None, RED), (1.0, GREEN)),
         ),
         number("Policies waiting", "Policies that wait to be looked at.", "max(fairqueue_operator_queue_length)"),
         number(
             "Policies not ready",
-            "Policies that are not Ready.",
-            'max(fairqueue_operator_policies{ready="false"})',
+            "Policies that are not Ready, those without pods among them.",
+            f"count({_READY} == 0) or vector(0)",
             steps=_LOOK_IF_ANY,
         ),
         number(
@@ -40,17 +43,17 @@ OPERATOR: Final = Row(
         ),
         Panel(
             "Policies",
-            "By whether they are Ready.",
+            "By the reason of the condition Ready.",
             "short",
-            (Query("max by (ready) (fairqueue_operator_policies)", "Ready: {{ready}}"),),
+            (Query(f"count by (reason) ({_READY})", "{{reason}}"),),
             width=6,
             stacked=True,
         ),
         Panel(
             "Pods",
-            "Those that policies select, of these without the label, with the proxy, on the newest revision.",
+            "Those that policies select, of these without the label, with the proxy, started, on the newest revision.",
             "short",
-            (Query("max by (state) (fairqueue_operator_pods)", "{{state}}"),),
+            (Query(f"sum by (state) ({_PODS})", "{{state}}"),),
             width=6,
         ),
         Panel(

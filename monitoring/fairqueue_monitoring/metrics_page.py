@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from fairqueue_operator.injector_metrics import InjectorMetrics
-from fairqueue_operator.operator_metrics import OperatorMetrics
+from fairqueue_operator.operator_metrics import OperatorMetrics, PolicyFigures
 from fairqueue_proxy.metric_families import FAMILIES
 from fairqueue_proxy.process_metrics import PROCESS_FAMILIES
 
@@ -48,10 +48,11 @@ which streams go on.
 
 - **Labels are bounded.** `tenant` is a tenant of the policy, `anonymous` for those who belong to none, `other` for all
   who are in force no more, or empty where nobody is known (a wrong key, a route that is refused). However many
-  identities clients invent, there are no more. `group` is a group of the policy, the root is empty. All other labels
-  have fixed values.
-- **Counters start at 0**: each tenant's tokens, service and completed requests are there before its first request.
-  Other outcomes appear when they happen, and a histogram when it has something in it; until then it is left out.
+  identities clients invent, there are no more. `group` is a group of the policy, the root is empty. `policy` is
+  namespace/name. All other labels have fixed values.
+- **Counters start at 0**: each tenant's tokens, service, completed requests and those that were refused for want of
+  room are there before its first request. Other outcomes appear when they happen, and a histogram when it has
+  something in it; until then it is left out.
 - **Counters begin anew when a proxy is restarted**; `rate()` and `increase()` allow for that. Never sum before them.
 - **Each proxy has its own series.** Shares of a policy are sums over its proxies, which `fairqueue_config_info` knows:
   see `fairqueue:policy_tenant_service:rate5m` below.
@@ -80,7 +81,8 @@ where there is no `/proc` only its CPU time is there. Those of the usage log are
 _OPERATOR: Final = """
 ## The operator
 
-On port 8080 of each replica. [What it does](operator.md). One that stands by has them too, at 0.
+On port 8080 of each replica. [What it does](operator.md). One that stands by has them too, at 0, but for those of
+policies.
 
 """
 
@@ -121,7 +123,10 @@ def proxy_metrics() -> list[Described]:
 
 def operator_metrics() -> list[Described]:
     """Those of an operator."""
-    return described(OperatorMetrics().text().decode())
+    metrics = OperatorMetrics()
+    # What is there of each policy has labels only where there is one.
+    metrics.read_at_scrape(int, lambda: [PolicyFigures("namespace/name", True, "Ready", {})], int)
+    return described(metrics.text().decode())
 
 
 def injector_metrics() -> list[Described]:

@@ -36,7 +36,7 @@ CAPACITY: Final = Row(
             (
                 Query(
                     f"fairqueue_capacity_used{{{OF_PROXY}}}"
-                    f"\n/ on (job, instance, budget) group_right () fairqueue_capacity_limit{{{OF_PROXY}}}",
+                    f"\n/ on (cluster, job, instance, budget) group_right () fairqueue_capacity_limit{{{OF_PROXY}}}",
                     f"{{{{budget}}}}: {PROXY_NAME}",
                 ),
             ),

@@ -111,9 +111,7 @@ def metering_drift(window: str) -> str:
 
 
 def _refused(window: str) -> str:
-    # Who has refused none has no series of it.
-    total, refused = _requests("rate", window), _requests("rate", window, _REFUSED)
-    return f"({refused} or 0 * {total})\n/ ({total} > 0)"
+    return f"{_requests('rate', window, _REFUSED)}\n/ ({_requests('rate', window)} > 0)"
 
 
 def _requests(operation: str, window: str, outcomes: str = "") -> str:

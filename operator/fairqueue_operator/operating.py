@@ -32,8 +32,9 @@ from .handlers import registry_of, settings
 from .lease import Lease, Lost
 from .listener import Listener
 from .operator_cluster import OperatorCluster
-from .operator_metrics import OperatorMetrics
+from .operator_metrics import OperatorMetrics, PolicyFigures
 from .operator_options import OperatorOptions
+from .planning.conditions import READY, conditions_of
 from .planning.pod_facts import read_pod
 from .policy_cache import InvalidPolicy
 from .reconciler import Reconciler
@@ -127,9 +128,7 @@ class Operator:
             written=written("status").inc,
             touched=self._touched,
         )
-        self._metrics.read_at_scrape(
-            lambda: len(self._queue), self._count_policies, self._count_pods, self._store.orphaned
-        )
+        self._metrics.read_at_scrape(lambda: len(self._queue), self._figures, self._store.orphaned)
         return [
             follower.run(),
             unlabelled.run(),
@@ -208,11 +207,15 @@ class Operator:
             if not isinstance(policy.facts.parsed, InvalidPolicy):
                 yield key, policy.facts.parsed.spec.selector
 
-    def _count_policies(self, ready: bool) -> int:
-        return sum(_is_ready(policy.status) == ready for _, policy in self._store.policies())
-
-    def _count_pods(self, state: str) -> int:
-        return sum(policy.status.get("pods", {}).get(state, 0) for _, policy in self._store.policies())
+    def _figures(self) -> Iterable[PolicyFigures]:
+        for _, policy in self._store.policies():
+            ready = conditions_of(policy.status).get(READY, {})
+            yield PolicyFigures(
+                name=policy.facts.full_name,
+                is_ready=ready.get("status") == "True",
+                reason=ready.get("reason", ""),
+                pods=policy.status.get("pods", {}),
+            )
 
 
 async def run(options: OperatorOptions) -> int:
@@ -250,11 +253,6 @@ def _leave() -> NoReturn:
 def _refuse(error: Exception) -> int:
     print(f"fairqueue operator: {error}", file=sys.stderr)
     return EXIT_BAD_INPUT
-
-
-def _is_ready(status: Any) -> bool:
-    conditions = status.get("conditions") or ()
-    return any(it.get("type") == "Ready" and it.get("status") == "True" for it in conditions)
 
 
 def _now() -> datetime:

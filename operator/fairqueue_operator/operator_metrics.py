@@ -1,10 +1,12 @@
 """The operator's metrics. See `docs/operator.md` for what each says."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 _BUCKETS: Final = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
 
@@ -12,8 +14,46 @@ POD_STATES: Final = ("matched", "unlabelled", "injected", "started", "current")
 """As in a policy's status.pods."""
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyFigures:
+    """What the status of a policy says."""
+
+    name: str
+    """namespace/name"""
+    is_ready: bool
+    reason: str
+    """Of the condition Ready; empty if there is none yet."""
+    pods: Mapping[str, int]
+    """By state, as far as they have been counted."""
+
+
+class _Policies(Collector):
+    """Of each policy that there is when it is read."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[PolicyFigures]] = tuple
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        ready = GaugeMetricFamily(
+            "fairqueue_operator_policy_ready",
+            "1 if the policy (namespace/name) is Ready, with the reason of that condition.",
+            labels=["policy", "reason"],
+        )
+        pods = GaugeMetricFamily(
+            "fairqueue_operator_pods",
+            "Pods that the policy selects (matched), of these without the label that asks for the proxy (unlabelled),"
+            " with the proxy (injected), whose proxy has started (started), and runs on the newest revision (current).",
+            labels=["policy", "state"],
+        )
+        for policy in self.read():
+            ready.add_metric([policy.name, policy.reason], int(policy.is_ready))
+            for state in POD_STATES:
+                pods.add_metric([policy.name, state], policy.pods.get(state, 0))
+        return ready, pods
+
+
 class OperatorMetrics:
-    """Each is there from the start; a replica that stands by has them too, at 0."""
+    """Each is there from the start, but for those of policies: only the replica that works knows of them."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -46,39 +86,23 @@ class OperatorMetrics:
         self._queue_length = Gauge(
             "fairqueue_operator_queue_length", "Policies that wait to be looked at.", registry=registry
         )
-        self._policies = Gauge(
-            "fairqueue_operator_policies", "Policies, by whether they are Ready.", ["ready"], registry=registry
-        )
         self._orphaned = Gauge(
             "fairqueue_operator_orphaned_pods",
             "Pods whose policy was deleted: they keep its last order.",
             registry=registry,
         )
-        self._pods = Gauge(
-            "fairqueue_operator_pods",
-            "Pods that policies select (matched), of these without the label that asks for the proxy (unlabelled), with"
-            " the proxy (injected), whose proxy has started (started), and runs on the newest revision (current).",
-            ["state"],
-            registry=registry,
-        )
-        for ready in ("true", "false"):
-            self._policies.labels(ready)
-        for state in POD_STATES:
-            self._pods.labels(state)
+        self._policies = _Policies()
+        registry.register(self._policies)
 
     def read_at_scrape(
         self,
         queue_length: Callable[[], int],
-        policies: Callable[[bool], int],
-        pods: Callable[[str], int],
+        policies: Callable[[], Iterable[PolicyFigures]],
         orphaned: Callable[[], int],
     ) -> None:
         """Where the gauges' values are, from now on."""
         self._queue_length.set_function(queue_length)
-        self._policies.labels("true").set_function(lambda: policies(True))
-        self._policies.labels("false").set_function(lambda: policies(False))
-        for state in POD_STATES:
-            self._pods.labels(state).set_function(partial(pods, state))
+        self._policies.read = policies
         self._orphaned.set_function(orphaned)
 
     def text(self) -> bytes:

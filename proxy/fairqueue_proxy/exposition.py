@@ -28,6 +28,14 @@ Samples = Iterable[tuple[str, float]]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_SECONDS = 0.0005
 _OUTCOMES = {outcome: outcome.value for outcome in Outcome}
+# Of a series that begins with the first refusals, increase() never sees these.
+_FROM_THE_START = {
+    Outcome.COMPLETED,
+    Outcome.TENANT_QUEUE_FULL,
+    Outcome.QUEUE_FULL,
+    Outcome.QUEUE_TIMEOUT,
+    Outcome.ENGINE_UNAVAILABLE,
+}
 
 
 @lru_cache(maxsize=1 << 15)
@@ -149,7 +157,7 @@ class Exposition:
     def _requests(self, rows: list[_Row]) -> Samples:
         for row in rows:
             for outcome, word in _OUTCOMES.items():
-                if row.counts.outcomes[outcome] or outcome is Outcome.COMPLETED:
+                if row.counts.outcomes[outcome] or outcome in _FROM_THE_START:
                     yield f'{{tenant="{row.label}",outcome="{word}"}}', row.counts.outcomes[outcome]
         for outcome, count in list(self._runtime.outcomes.items()):
             yield f'{{tenant="",outcome="{outcome.value}"}}', count

@@ -27,6 +27,8 @@ from fairqueue_proxy.whole_lines import Flushing, in_thread
 
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
 """So much may wait for a disk that is full or hangs: some 40,000 lines."""
+ANSWER_SECONDS: Final = 10.0
+"""A disk that takes longer is said to hang."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class UsageLog:
         self.written_lines = 0
         self.lost_lines = 0
         # What has been said of the present trouble, and what it has cost so far.
-        self._failing = self._losing = False
+        self._failing, self._losing = "", False
         self._lost_in_trouble = 0
         self._flushing = Flushing(self._flush)
 
@@ -80,6 +82,8 @@ class UsageLog:
             self._waiting_since = self._monotonic()
         self._lines.append(line)
         self._waiting_bytes += len(line)
+        if not self._failing and self.waiting_seconds > ANSWER_SECONDS:
+            self._tell_trouble("is not written: the disk does not answer")
 
     async def close(self) -> None:
         """Writes what is left, and finishes the file."""
@@ -106,7 +110,7 @@ class UsageLog:
         elif self._failing or self._losing:
             lost, self._lost_in_trouble = self._lost_in_trouble, 0
             log.warning("the usage log in %s is written again; %d lines are lost", self._folder, lost)
-            self._failing = self._losing = False
+            self._failing, self._losing = "", False
         if not written.error:
             # What is left came meanwhile.
             self._waiting_since = began
@@ -124,10 +128,12 @@ class UsageLog:
             log.warning("the usage log in %s has too many files: %s is deleted, %d lines", self._folder, name, lines)
 
     def _tell_error(self, written: Written) -> None:
-        if not self._failing:
-            self._failing = True
-            why = f"can't be written: {written.error}; its lines wait, requests are served as before"
-            log.error("the usage log in %s %s", self._folder, why)
+        self._tell_trouble(f"can't be written: {written.error}")
+
+    def _tell_trouble(self, why: str) -> None:
+        if self._failing != why:
+            self._failing = why
+            log.error("the usage log in %s %s; its lines wait, requests are served as before", self._folder, why)
 
     def _lose(self, lines: int) -> None:
         self.lost_lines += lines

@@ -36,8 +36,8 @@ writes the rules with links to where you keep the runbooks.
 
 ## From a firing alert to its cause
 
-The alert's labels name the proxy (`namespace`, `pod`, or `instance`) and the tenant. Then three commands,
-which each runbook has for its own case:
+The alert's labels name the proxy (`namespace`, `pod`, or `instance`) and the tenant, or the policy. Then three
+commands, which each runbook has for its own case:
 
     kubectl fairqueue status -n NAMESPACE                                    # 1. policies and pods as they should be?
     kubectl -n NAMESPACE port-forward POD 9821 & sleep 1                     # 2. ask that proxy

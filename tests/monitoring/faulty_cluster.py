@@ -11,13 +11,15 @@ from typing import Any
 
 from aiohttp import web
 
+from fairqueue_operator.injection import Reason
 from fairqueue_operator.injector_metrics import InjectorMetrics
-from fairqueue_operator.operator_metrics import OperatorMetrics
+from fairqueue_operator.operator_metrics import OperatorMetrics, PolicyFigures
 from fairqueue_operator.verdict import OwnReason, Verdict
 from monitoring.alert_watch import Alarm, alarm
 from monitoring.faults import Alarms, Fault
 
 OPERATOR_JOB, INJECTOR_JOB = "fairqueue-operator", "fairqueue-injector"
+POLICY = "team/shared"
 DAY_SECONDS = 86_400.0
 # A factor of 60 makes fourteen days of warning five and a half hours.
 ENDS_SOON_DAYS, ENDS_LATE_DAYS = 0.1, 90.0
@@ -61,7 +63,8 @@ class OperatorFigures:
     pods: dict[str, int] = field(
         default_factory=lambda: {"matched": 4, "unlabelled": 0, "injected": 4, "started": 4, "current": 4}
     )
-    not_ready: int = 0
+    reason: str = "Ready"
+    orphaned: int = 0
     queue_length: int = 0
     listed_seconds_ago: float = 0.0
 
@@ -75,13 +78,19 @@ class FaultyCluster:
         self.operator_page, self.injector_page = Page(self.operator.text), Page(self.injector.text)
         self.operator.read_at_scrape(
             lambda: self.figures.queue_length,
-            lambda ready: 3 if ready else self.figures.not_ready,
-            lambda state: self.figures.pods[state],
-            lambda: 0,
+            self._policies,
+            lambda: self.figures.orphaned,
         )
         self.operator.listed_at.set_function(lambda: time.time() - self.figures.listed_seconds_ago)
         self.operator.leading.set(1)
         self.certificate_lasts(ENDS_LATE_DAYS)
+
+    def _policies(self) -> list[PolicyFigures]:
+        figures = self.figures
+        return [
+            PolicyFigures(POLICY, figures.reason == "Ready", figures.reason, figures.pods),
+            PolicyFigures("team/scaled-to-zero", False, "NoMatchingPods", {}),
+        ]
 
     @property
     def targets(self) -> dict[str, list[str]]:
@@ -95,9 +104,9 @@ class FaultyCluster:
         """Those that may be there at once; the others after them."""
         return {
             "nobody_leads": self._nobody_leads(),
-            "pods_without_a_label": self._figures(alarm("FairqueuePodsNotInjected"), pods={"unlabelled": 2}),
-            "pods_with_an_old_revision": self._figures(alarm("FairqueuePodsNotCurrent"), pods={"current": 3}),
-            "a_policy_is_not_ready": self._figures(alarm("FairqueuePolicyNotReady"), not_ready=1),
+            "pods_without_a_label": self._figures(_of_policy("FairqueuePodsNotInjected"), pods={"unlabelled": 2}),
+            "pods_with_an_old_revision": self._figures(_of_policy("FairqueuePodsNotCurrent"), pods={"current": 3}),
+            "a_policy_is_not_ready": self._figures(_of_policy("FairqueuePolicyNotReady"), reason="ProxiesRefuse"),
             "the_injector_cannot_decide": self._the_injector_cannot_decide(),
         }
 
@@ -107,6 +116,7 @@ class FaultyCluster:
         not_listed = alarm("FairqueueOperatorNotReconciling", because="it has not listed everything for 20 minutes")
         return {
             "pods_older_than_the_webhook": self._bare_pods(),
+            "a_policy_was_deleted": self._figures(alarm("FairqueuePodsOrphaned"), orphaned=2),
             "proxies_are_not_scraped": self._figures(alarm("FairqueueProxiesMissing"), pods=more),
             "the_queue_never_empties": self._figures(never_empty, queue_length=3),
             "nothing_is_listed": self._figures(not_listed, listed_seconds_ago=100.0),
@@ -127,7 +137,7 @@ class FaultyCluster:
 
     @asynccontextmanager
     async def _figures(
-        self, raised: Alarm, pods: dict[str, int] | None = None, **figures: float
+        self, raised: Alarm, pods: dict[str, int] | None = None, **figures: float | str
     ) -> AsyncIterator[Alarms]:
         """Others than those of a sound operator."""
         sound = OperatorFigures()
@@ -139,6 +149,13 @@ class FaultyCluster:
         self.figures.pods.update(pods)
         for name, value in figures.items():
             setattr(self.figures, name, value)
+
+    def has_a_bad_minute(self) -> None:
+        """What passes by itself: an API server that does not answer for a moment, again and again to whoever tries."""
+        for _ in range(9):
+            self.operator.errors.inc()
+            self.injector.decided(Verdict(OwnReason.POLICIES_UNREADABLE), 0.001)
+        self.injector.decided(Verdict(Reason.INJECTED), 0.001)
 
     @asynccontextmanager
     async def _nobody_leads(self) -> AsyncIterator[Alarms]:
@@ -161,6 +178,10 @@ class FaultyCluster:
     async def _the_injector_cannot_decide(self) -> AsyncIterator[Alarms]:
         with _again_and_again(lambda: self.injector.decided(Verdict(OwnReason.INTERNAL_ERROR), 0.001)):
             yield [alarm("FairqueueInjectorFailing", because="it denies pods that it cannot decide on")]
+
+
+def _of_policy(name: str) -> Alarm:
+    return alarm(name, policy=POLICY)
 
 
 @contextmanager

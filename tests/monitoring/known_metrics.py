@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fairqueue_monitoring.metrics_page import Described, injector_metrics, operator_metrics, proxy_metrics
 from fairqueue_monitoring.rule_files import Rules
 from fairqueue_operator.injector_metrics import InjectorMetrics
-from fairqueue_operator.operator_metrics import OperatorMetrics
+from fairqueue_operator.operator_metrics import POD_STATES, OperatorMetrics
 from fairqueue_proxy.outcome import Outcome
 from monitoring.promql_labels import Checking, Labels
 
@@ -53,6 +53,7 @@ def fixed_values() -> dict[str, frozenset[str]]:
         "budget": frozenset({"requests", "tokens", "prefill", "unstarted"}),
         "source": frozenset({"policy", "engine", "learned"}),
         "direction": frozenset({"over", "under"}),
+        "state": frozenset(POD_STATES),
         "mode": frozenset({"Enforce", "Observe"}),
         "job": frozenset({"fairqueue-proxy", "fairqueue-operator", "fairqueue-injector"}),
         "alertstate": frozenset({"pending", "firing"}),

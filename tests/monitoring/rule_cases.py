@@ -124,14 +124,24 @@ def capacity(idle: float, used: float) -> Series:
     }
 
 
-def pods(cluster: str = "", **states: int) -> Series:
+def pods(cluster: str = "", policy: str = "team/shared", orphaned: int = 0, **states: int) -> Series:
     """Both replicas of the operator; the one that stands by knows of none."""
-    found = {}
+    found = {
+        _of("fairqueue_operator_orphaned_pods", _in(cluster, OPERATOR)): f"{orphaned}x400",
+        _of("fairqueue_operator_orphaned_pods", _in(cluster, STANDBY)): "0x400",
+    }
     for state in POD_STATES:
-        label = _in(cluster, f'state="{state}"')
+        label = _in(cluster, f'policy="{policy}",state="{state}"')
         found[_of("fairqueue_operator_pods", OPERATOR, label)] = f"{states.get(state, 0)}x400"
-        found[_of("fairqueue_operator_pods", STANDBY, label)] = "0x400"
     return found
+
+
+def not_ready(reason: str) -> Series:
+    """A policy for that reason, beside one that is."""
+    return {
+        _of("fairqueue_operator_policy_ready", OPERATOR, f'policy="team/shared",reason="{reason}"'): "0x400",
+        _of("fairqueue_operator_policy_ready", OPERATOR, 'policy="team/other",reason="Ready"'): "1x400",
+    }
 
 
 def usage_log(lost: str = "0x400", waiting_seconds: str = "0 1x400") -> Series:
@@ -156,11 +166,13 @@ def operator(
     }
 
 
-def injector(*, up: str = "1x400", decision: str = "internal_error", denied: str = "0x400") -> Series:
+def injector(
+    *, up: str = "1x400", decision: str = "internal_error", denied: str = "0x400", injected: str = "0x400"
+) -> Series:
     """One of them, and decisions."""
     return {
         _of("up", INJECTOR): up,
-        _of("fairqueue_injector_decisions_total", INJECTOR, 'decision="injected"'): "0+5x400",
+        _of("fairqueue_injector_decisions_total", INJECTOR, 'decision="injected"'): injected,
         _of("fairqueue_injector_decisions_total", INJECTOR, f'decision="{decision}"'): denied,
     }
 
@@ -439,7 +451,7 @@ CASES: Final[Mapping[str, Cases]] = {
         ),
         {
             "all are written": usage_log(),
-            "they wait for two minutes": usage_log(waiting_seconds="0x5 0+30x4 0x400"),
+            "they wait for two minutes and a half": usage_log(waiting_seconds="0x5 0+30x5 0x400"),
         },
     ),
     "FairqueueEngineDown": Cases(
@@ -487,6 +499,19 @@ CASES: Final[Mapping[str, Cases]] = {
                 "1 proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
             ),
             Case(
+                "two pods of two policies, and one whose policy was deleted",
+                _all(
+                    pods(started=1),
+                    pods(policy="team/other", started=1, orphaned=1),
+                    scraped("a:9820"),
+                    scraped("b:9820"),
+                ),
+                15 * MINUTE,
+                {"severity": "warning"},
+                "Fewer proxies are scraped than run",
+                "3 proxies have started; Prometheus reads fewer of them. Is the PodMonitor selected?",
+            ),
+            Case(
                 "of two clusters, in one",
                 _all(
                     pods("here", started=2),
@@ -503,6 +528,7 @@ CASES: Final[Mapping[str, Cases]] = {
         ),
         {
             "as many": _all(pods(injected=2, started=2), scraped("a:9820"), scraped("b:9820")),
+            "as many, and none of a policy that was deleted": _all(pods(orphaned=1), scraped("a:9820")),
             "a pod waits for a node": _all(pods(injected=3, started=2), scraped("a:9820"), scraped("b:9820")),
         },
     ),
@@ -512,8 +538,8 @@ CASES: Final[Mapping[str, Cases]] = {
                 "a pod that a policy selects",
                 pods(matched=3, unlabelled=2, injected=1, current=1),
                 15 * MINUTE,
-                {"severity": "warning"},
-                "Pods that a policy selects, or that ask for the proxy, have none",
+                {"severity": "warning", "policy": "team/shared"},
+                "Pods that policy team/shared selects have none",
                 "2 of them: whoever reaches them goes past every limit and is not charged.",
             ),
             Case(
@@ -521,7 +547,7 @@ CASES: Final[Mapping[str, Cases]] = {
                 _all(pods(matched=1), {_of("fairqueue_injector_bare_pods", INJECTOR): "1x400"}),
                 15 * MINUTE,
                 {"severity": "warning"},
-                "Pods that a policy selects, or that ask for the proxy, have none",
+                "Pods that ask for the proxy have none",
                 "1 of them: whoever reaches them goes past every limit and is not charged.",
             ),
         ),
@@ -533,8 +559,8 @@ CASES: Final[Mapping[str, Cases]] = {
                 "one of three",
                 pods(injected=3, started=3, current=2),
                 15 * MINUTE,
-                {"severity": "warning"},
-                "Pods work by an older revision of their policy",
+                {"severity": "warning", "policy": "team/shared"},
+                "Pods work by an older revision of policy team/shared",
                 "1 of them have not confirmed the newest one for ten minutes.",
             ),
         ),
@@ -543,25 +569,41 @@ CASES: Final[Mapping[str, Cases]] = {
             "one waits for a node": pods(injected=3, started=2, current=2),
         },
     ),
+    "FairqueuePodsOrphaned": Cases(
+        (
+            Case(
+                "two",
+                pods(orphaned=2),
+                15 * MINUTE,
+                {"severity": "warning"},
+                "Pods run whose policy was deleted",
+                "2 of them keep its last order and its keys: nobody can change either, or take a key back.",
+            ),
+        ),
+        {"none": pods(started=2)},
+    ),
     "FairqueuePolicyNotReady": Cases(
         (
             Case(
-                "one",
-                {
-                    _of("fairqueue_operator_policies", OPERATOR, 'ready="false"'): "1x400",
-                    _of("fairqueue_operator_policies", STANDBY, 'ready="false"'): "0x400",
-                },
+                "a key is missing",
+                _all(not_ready("UnresolvedSecret"), pods()),
                 20 * MINUTE,
-                {"severity": "info"},
-                "Policies are not in force as they are written",
-                "1 of them have not been Ready for a quarter of an hour.",
+                {"severity": "info", "policy": "team/shared"},
+                "Policy team/shared is not in force as it is written",
+                "It has not been Ready for a quarter of an hour; its status says why.",
+            ),
+            Case(
+                "proxies run and have not taken it",
+                _all(not_ready("Pending"), pods(injected=2, started=2)),
+                20 * MINUTE,
+                {"severity": "info", "policy": "team/shared"},
+                "Policy team/shared is not in force as it is written",
+                "It has not been Ready for a quarter of an hour; its status says why.",
             ),
         ),
         {
-            "all are": {
-                _of("fairqueue_operator_policies", OPERATOR, 'ready="false"'): "0x400",
-                _of("fairqueue_operator_policies", OPERATOR, 'ready="true"'): "3x400",
-            },
+            "it has no pods": _all(not_ready("NoMatchingPods"), pods()),
+            "its pods wait for a node": _all(not_ready("Pending"), pods(injected=2)),
         },
     ),
     "FairqueueOperatorNotReconciling": Cases(
@@ -573,7 +615,8 @@ CASES: Final[Mapping[str, Cases]] = {
         ),
         {
             "all is well": operator(),
-            "three errors in ten minutes": operator(errors="0x20 1x6 2x6 3x400"),
+            "three errors in ten minutes": operator(errors="0x42 1x5 2x5 3x400"),
+            "many at once, and then it could be done": operator(errors="0x45 9x400"),
             "the queue was empty once": operator(queue="2x40 0 2x15"),
             "it listed everything 15 minutes ago": operator(listed="0+30x30 900x30"),
         },
@@ -581,11 +624,12 @@ CASES: Final[Mapping[str, Cases]] = {
     "FairqueueInjectorFailing": Cases(
         (
             _injector_case("no injector answers", injector(up="0x400")),
-            _injector_case("it denies pods that it cannot decide on", injector(denied="0+1x400")),
+            _injector_case("it denies pods that it cannot decide on", injector(denied="0x20 3x400")),
         ),
         {
             "one answers": injector(),
-            "two in an hour": injector(denied="0x20 1x6 2x400"),
+            "many at once, and then it could": injector(denied="0x40 9x400", injected="0x41 3x400"),
+            "an hour ago": injector(denied="0 9x400"),
             "pods are denied for reasons of their own": injector(decision="bad_pod", denied="0+1x400"),
         },
     ),

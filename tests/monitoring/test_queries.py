@@ -60,7 +60,8 @@ def test_an_alert_asks_for_what_there_is_and_speaks_of_labels_that_it_has(alert:
     assert found.problems == []
     spoken = set(re.findall(r"\$labels\.(\w+)", alert.summary + alert.description))
     # These say where it is, as far as that is known: a PodMonitor adds them.
-    assert spoken <= labels | {"namespace", "pod", "instance"}
+    asked_for_first = set(re.findall(r"\{\{ if \$labels\.(\w+)", alert.summary + alert.description))
+    assert spoken <= labels | {"namespace", "pod", "instance"} | asked_for_first
 
 
 def test_the_windows_that_a_recorded_name_has_are_those_of_the_rule() -> None:

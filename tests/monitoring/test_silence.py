@@ -102,6 +102,8 @@ async def test_an_hour_of_normal_and_of_fair_traffic_raises_nothing_and_one_of_r
             crowd_fair(fair)
             crowd_refusing(refusing)
             await asyncio.sleep(LOADING_SECONDS)
+            cluster.has_a_bad_minute()
+            cluster.figures.pods["injected"] += 1
             await loading.engine.start()
             loading.crowd.join("one", 4)
             await asyncio.sleep(HOUR_SECONDS)

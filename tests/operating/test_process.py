@@ -122,7 +122,8 @@ async def test_it_makes_policies_true_and_ends_in_order_and_the_next_one_goes_on
     await until(lambda: server.conditions().get("Ready") == "NoMatchingPods")
     assert DOCUMENT in server.objects
     assert server.holder() == "operator-0"
-    assert 'fairqueue_operator_policies{ready="false"} 1.0' in (await one.get("/metrics"))[1]
+    told = 'fairqueue_operator_policy_ready{policy="team/shared",reason="NoMatchingPods"} 0.0'
+    assert told in (await one.get("/metrics"))[1]
 
     await other.start()
     assert (await other.get("/readyz"))[0] == 200

@@ -61,6 +61,7 @@ async def test_a_hundred_thousand_identities_add_no_series_and_256_tenants_are_l
     for number in range(IDENTITIES):
         serve(proxy, "anonymous", f"somebody-{number}")
     after = samples(text := await scraped(exposition)).keys()
+    print(f"{len(text)} bytes")
     assert after == before
     assert len(text) < 1_000_000
     assert sample(text, "requests_total", tenant="anonymous", outcome="completed") == IDENTITIES + 1

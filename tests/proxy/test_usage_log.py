@@ -262,6 +262,33 @@ async def test_it_tells_how_long_lines_have_been_waiting_for_the_disk(
     await ledger.log.close()
 
 
+async def test_a_disk_that_does_not_answer_for_long_is_told_once(
+    ledger: Ledger, disk: Disk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(whole_lines, "FLUSH_SECONDS", 0.005)
+    disk.answers.clear()
+    ledger.one()
+    ledger.log.start()
+    await until(disk.asked.is_set)
+    ledger.seconds = 110.0
+    ledger.one()
+    assert said(caplog) == []
+    ledger.seconds = 110.1
+    ledger.one()
+    ledger.one()
+    disk.answers.set()
+    await until(lambda: ledger.log.written_lines == 4)
+    await ledger.log.close()
+    where = f"the usage log in {ledger.folder}"
+    assert said(caplog) == [
+        (
+            logging.ERROR,
+            f"{where} is not written: the disk does not answer; its lines wait, requests are served as before",
+        ),
+        (logging.WARNING, f"{where} is written again; 0 lines are lost"),
+    ]
+
+
 async def test_lines_that_come_while_others_are_written_wait_from_then_on(
     ledger: Ledger, disk: Disk, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:

@@ -40,14 +40,16 @@ def test_the_script_adds_up_whole_lines_of_the_month_by_tenant(tmp_path: Path) -
     cut = example[:100]
     (tmp_path / "usage-a-1.jsonl.1").write_text(example * 3)
     (tmp_path / "usage-b-1.jsonl").write_text(example + example.replace("2026-03-04", "2026-04-01") + cut)
-    (tmp_path / "usage-c-1.jsonl").write_text(example.replace('"alice"', '"bob"'))
+    elsewhere = example.replace('"models/shared"', '"lab/shared"')
+    (tmp_path / "usage-c-1.jsonl").write_text(example.replace('"alice"', '"bob"') + elsewhere)
     done = subprocess.run(
         [sys.executable, "-c", block("python")], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True
     )
     counts = {"input_tokens": 212, "cached_input_tokens": 1024, "output_tokens": 180, "cost": 1596, "requests": 1}
     assert done.stdout.splitlines() == [
-        f"alice { ({kind: 4 * count for kind, count in counts.items()}) }",
-        f"bob {counts}",
+        f"lab/shared alice {counts}",
+        f"models/shared alice { ({kind: 4 * count for kind, count in counts.items()}) }",
+        f"models/shared bob {counts}",
     ]
 
 
