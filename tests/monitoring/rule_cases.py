@@ -1,7 +1,7 @@
 """For each alert what fires it and what nearly does, as series of samples 30 s apart from time 0 (notation of
 `promtool test rules`). Near misses differ from the first case by one thing that must matter."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -647,17 +647,3 @@ CASES: Final[Mapping[str, Cases]] = {
         {"in more": certificate(14.1)},
     ),
 }
-
-
-def named() -> Iterable[tuple[str, Case]]:
-    """Each alert with each case that fires it."""
-    return [(alert, case) for alert, cases in CASES.items() for case in cases.fires]
-
-
-def missed() -> Iterable[tuple[str, str, Series, int]]:
-    """Each alert with each near miss, and when it is judged: when the first case fires."""
-    return [
-        (alert, title, series, cases.fires[0].at_seconds)
-        for alert, cases in CASES.items()
-        for title, series in cases.misses.items()
-    ]
