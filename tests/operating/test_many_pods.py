@@ -48,7 +48,7 @@ def test_a_key_that_was_gone_for_a_moment_is_not_missing_for_long_where_all_is_s
     operated(story)
 
 
-@pytest.mark.parametrize("number", [1, 30, 1000])
+@pytest.mark.parametrize("number", [1, 30, 200, pytest.param(1000, marks=pytest.mark.long)])
 def test_a_change_for_many_pods_is_few_writes_of_the_status_and_the_last_says_all(number: int) -> None:
     async def story(world: World, _operator: OperatorInMemory) -> None:
         apply_pods(world, number)

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from fairqueue_api.address import Address
 from fairqueue_proxy.exposition import Exposition
 from fairqueue_proxy.outcome import Outcome
 from fairqueue_proxy.proxy import Proxy
 from fairqueue_proxy.scheduler import Request
+from fairqueue_proxy.tenants import MOST_LEAVES
 from proxy.samples import sample, samples
 from proxy_stack import document_of
 
 MOST_TENANTS = 256
-IDENTITIES = 100_000
 NAME_CHARACTERS = 24
 """With the longest names that there may be, 63, it is 1.2 MB."""
 IDENTITY = {
@@ -41,8 +43,10 @@ def serve(proxy: Proxy, tenant_name: str, identity: str | None) -> None:
         histogram.observe(0.1)
 
 
-async def test_a_hundred_thousand_identities_add_no_series_and_256_tenants_are_less_than_a_megabyte(
-    tmp_path: Path,
+# One after the other has a leaf of its own in the scheduler's tree, up to that many; later ones share one.
+@pytest.mark.parametrize("identities", [MOST_LEAVES + 1_000, pytest.param(100_000, marks=pytest.mark.long)])
+async def test_identities_that_clients_invent_add_no_series_and_256_tenants_are_less_than_a_megabyte(
+    tmp_path: Path, identities: int
 ) -> None:
     names = [f"tenant-{number:03}-".ljust(NAME_CHARACTERS, "x") for number in range(MOST_TENANTS)]
     document = document_of(
@@ -58,11 +62,11 @@ async def test_a_hundred_thousand_identities_add_no_series_and_256_tenants_are_l
     serve(proxy, "anonymous", "the first")
     before = samples(text := await scraped(exposition)).keys()
     assert len(text) < 1_000_000
-    for number in range(IDENTITIES):
+    for number in range(identities):
         serve(proxy, "anonymous", f"somebody-{number}")
     after = samples(text := await scraped(exposition)).keys()
     print(f"{len(text)} bytes")
     assert after == before
     assert len(text) < 1_000_000
-    assert sample(text, "requests_total", tenant="anonymous", outcome="completed") == IDENTITIES + 1
+    assert sample(text, "requests_total", tenant="anonymous", outcome="completed") == identities + 1
     await proxy.stop()
