@@ -111,4 +111,4 @@ def check_gap(metrics: str) -> None:
     bounds = dict(re.findall(r'fairness_bound{group="(.*?)"} (\S+)', metrics))
     assert gaps
     for group, gap in gaps.items():
-        assert float(gap) <= float(bounds[group]) * (1 + 1e-9), group
+        assert float(gap) <= float(bounds[group]) * (1 + 1e-9), (group, gap, bounds[group])
