@@ -5,6 +5,7 @@ drain) and /-/queue (who waits, how long, behind whom, why): nobody off the pod 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -55,9 +56,11 @@ class Admin:
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
-        await response.prepare(request)
-        async for text in self._exposition.slices():
-            await response.write(text)
+        # Prometheus hangs up when its time is over.
+        with suppress(ConnectionError):
+            await response.prepare(request)
+            async for text in self._exposition.slices():
+                await response.write(text)
         return response
 
     async def _live(self, _request: web.Request) -> web.Response:

@@ -1,6 +1,7 @@
 """The listeners beside the data port: health, readiness and its reasons, who waits behind whom, and what is where."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -231,3 +232,19 @@ async def test_while_the_engine_takes_nothing_the_queue_says_so(
         await until(lambda: stack.proxy is not None and stack.proxy.dispatcher.backlog.queued == 1)
         (row,) = (await stack.queue())["queued"]
         assert (row["behind"], row["why"]) == ([], "the engine takes nothing at the moment")
+
+
+async def test_a_scrape_that_is_broken_off_is_no_error(
+    start_proxy: StartProxy, engine: RunningEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack = await start_proxy(engine.port, tenants=[{"name": f"tenant-{number}"} for number in range(200)])
+    tasks = asyncio.all_tasks()
+    reader, writer = await asyncio.open_connection(stack.admin.host, stack.admin.port, limit=1024)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    # What has not been read makes this a reset.
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        while asyncio.all_tasks() - tasks:
+            await asyncio.sleep(0.01)
+    assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR] == []
