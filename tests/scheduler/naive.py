@@ -373,10 +373,11 @@ class Naive:
 
     def bound(self, node: NaiveNode) -> float:
         """What stood before a change of weights stands until all children are within the new one, whatever becomes of
-        their reservations."""
+        what they have in flight."""
         settled = [child.settled for child in self.active_children(node)]
         bound = node.largest_course / (self.lightest(node) * MICRO)
-        if settled and max(self.key(child) for child in node.children) - min(settled) <= bound:
+        furthest = [child.settled + self.course(child) / (child.weight * MICRO) for child in node.children]
+        if settled and max(furthest) - min(settled) <= bound:
             node.old_weights, node.moved_by = [], 0.0
         if not node.old_weights:
             return bound

@@ -90,6 +90,28 @@ def test_a_reservation_that_weighs_more_by_a_lighter_weight_widens_what_stands()
     serve(core, running)
 
 
+def test_what_stands_goes_only_when_what_is_still_in_flight_can_lead_to_no_larger_gap() -> None:
+    core = plain_scheduler()
+    slow, other = core.add_node("slow"), core.add_node("other", weight=10)
+    send(core, slow, prompt=0, longest=500)
+    running = start_next(core)
+    for _ in range(20):
+        send(core, other, prompt=100, longest=0)
+        send(core, slow, prompt=100, longest=0)
+    core.output(running, 100, exact=True)
+    assert core.gap(core.root) == Gap(200.0, 1000.0, 2)
+    core.reweigh(slow, 10)
+    # The other one comes close; the long request has 800 of its 1,000 units still to come, 80 by the new weight.
+    while other.key < 110:
+        serve(core, start_next(core))
+        core.gap(core.root)
+    core.output(running, 500, exact=True)
+    gap = core.gap(core.root)
+    assert (slow.key, other.key) == (280.0, 110.0)
+    assert gap.gap <= gap.bound
+    core.finish(running)
+
+
 def test_at_exactly_the_new_bound_nothing_old_stands_any_more() -> None:
     core = plain_scheduler()
     alice, bob = core.add_node("alice"), core.add_node("bob")

@@ -288,10 +288,11 @@ class Scheduler:
         bound = node.peak_worst / (node.lightest * MICRO)
         if not node.old_lightest:
             return Gap(gap, bound, len(keys))
-        # Also those count that are not active now: above the mark they come back as they are. And what is reserved may
-        # come back: then a key falls, and what it was reserved for was under the old weights.
+        # Also those count that are not active now: above the mark they come back as they are. What is reserved may come
+        # back: then a key falls. And what is in flight was let in under the old weights, and may yet take its longest
+        # course.
         lowest = min((child.settled for child in node.children.values() if child.active), default=0.0)
-        if keys and max(child.key for child in node.children.values()) - lowest <= bound:
+        if keys and max(child.furthest for child in node.children.values()) - lowest <= bound:
             node.old_lightest, node.slack = 0, 0.0
             return Gap(gap, bound, len(keys))
         return Gap(gap, node.peak_worst / (node.old_lightest * MICRO) + node.slack, len(keys))

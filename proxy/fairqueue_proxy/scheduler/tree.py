@@ -198,6 +198,11 @@ class Node:
         """What children are ordered by: `settled + reserved / weight`, in cost units."""
         return self.turn()[0]
 
+    @property
+    def furthest(self) -> float:
+        """No key that what is in flight now can lead to is larger."""
+        return self.settled + self.worst / (self.weight * MICRO)
+
     def turn(self) -> tuple[float, int, str, int]:
         """The smallest of its siblings' is whose turn it is: by key, then the oldest request, then the name."""
         key = self._base + (self._charged + self.reserved) / (self.weight * MICRO)
