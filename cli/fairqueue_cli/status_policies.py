@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fairqueue_api import FairnessPolicy
+from fairqueue_api.status import POD_STATES
 from fairqueue_cli.kubernetes_json import (
     Resource,
     condition_of,
@@ -18,7 +19,6 @@ from fairqueue_operator.injection.label_selectors import matches
 from fairqueue_operator.policy_cache import InvalidPolicy, read_policy
 
 CONDITIONS = ("Accepted", "Programmed", "Ready")
-_COUNTS = ("matched", "unlabelled", "injected", "started", "current")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def read(item: Resource) -> Policy:
         is_observed=number_at(condition_of(item, "Ready"), "observedGeneration")
         == number_at(item, "metadata", "generation"),
         tenants=number_at(item, "status", "tenants"),
-        counts={name: count for name in _COUNTS if (count := number_at(counts, name)) is not None},
+        counts={name: count for name in POD_STATES if (count := number_at(counts, name)) is not None},
         revision=text_at(item, "status", "configRevision"),
         parsed=read_policy(item),
     )

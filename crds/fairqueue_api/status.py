@@ -3,7 +3,7 @@
 No figure of use is in it: those would be a write to the API server each time, and are metrics.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,10 @@ class PodCounts(Model):
     injected: Count | None = Field(None, description="pods that have a proxy")
     started: Count | None = Field(None, description="of those, pods whose proxy has started")
     current: Count | None = Field(None, description="pods whose proxy runs on the present policy and keys")
+
+
+POD_STATES: Final = tuple(PodCounts.model_fields)
+"""What pods are counted by: in the status, in the operator's metrics, in what is shown of a policy."""
 
 
 class Condition(Model):

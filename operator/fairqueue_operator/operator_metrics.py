@@ -8,10 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-_BUCKETS: Final = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
+from fairqueue_api.status import POD_STATES
 
-POD_STATES: Final = ("matched", "unlabelled", "injected", "started", "current")
-"""As in a policy's status.pods."""
+_BUCKETS: Final = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

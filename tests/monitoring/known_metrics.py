@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from fairqueue_api.status import POD_STATES
 from fairqueue_monitoring.metrics_page import Described, injector_metrics, operator_metrics, proxy_metrics
 from fairqueue_monitoring.rule_files import Rules
 from fairqueue_operator.injector_metrics import InjectorMetrics
-from fairqueue_operator.operator_metrics import POD_STATES, OperatorMetrics
+from fairqueue_operator.operator_metrics import OperatorMetrics
 from fairqueue_proxy.outcome import Outcome
 from monitoring.promql_labels import Checking, Labels
 

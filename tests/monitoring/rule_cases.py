@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from fairqueue_operator.operator_metrics import POD_STATES
+from fairqueue_api.status import POD_STATES
 
 MINUTE: Final = 60
 HOUR: Final = 60 * MINUTE

@@ -1,6 +1,7 @@
 """The status of a policy as it is written, and whether it says anything new."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -76,14 +77,7 @@ def _condition(type_: str, found: Verdict, before: Mapping[str, Any], generation
 
 
 def _pods(totals: PodTotals) -> dict[str, int]:
-    counts = {
-        "matched": totals.matched,
-        "unlabelled": totals.unlabelled,
-        "injected": totals.injected,
-        "started": totals.started,
-        "current": totals.current,
-    }
-    return {name: count for name, count in counts.items() if count is not None}
+    return {name: count for name, count in asdict(totals).items() if count is not None}
 
 
 def _written(time: datetime) -> str:
