@@ -381,7 +381,7 @@ class Naive:
             node.old_weights, node.moved_by = [], 0.0
         if not node.old_weights:
             return bound
-        return node.largest_course / (min(node.old_weights) * MICRO) + node.moved_by
+        return node.largest_course / (min(*node.old_weights, self.lightest(node)) * MICRO) + node.moved_by
 
     @staticmethod
     def lightest(node: NaiveNode) -> int:

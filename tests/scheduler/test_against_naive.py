@@ -366,6 +366,7 @@ class Comparison(RuleBasedStateMachine):
             gap = self.core.gap(node)
             assert gap.gap == self.naive.gap(naive)
             assert gap.bound == self.naive.bound(naive)
+            assert gap.bound >= node.peak_worst / (node.lightest * MICRO)
             assert gap.gap <= gap.bound * (1 + 1e-9) or not self.keeps_order
 
     @invariant()

@@ -3,7 +3,7 @@
 import pytest
 
 from fairqueue_proxy.scheduler import Gap, Limits, Node, Prediction, Request, Scheduler, State
-from scheduler.scenario import Clock, plain_scheduler, send, serve, start_next
+from scheduler.scenario import Clock, anything_fits, plain_scheduler, send, serve, start_next
 
 
 def told(core: Scheduler) -> list[tuple[str, bool, int]]:
@@ -120,6 +120,20 @@ def test_at_exactly_the_new_bound_nothing_old_stands_any_more() -> None:
     core.root.keep_bound(1, 5.0)
     assert core.gap(core.root) == Gap(0.0, 0.0, 2)
     assert (core.root.old_lightest, core.root.slack) == (0, 0.0)
+
+
+def test_what_stands_is_no_tighter_than_the_bound_by_a_lighter_weight_that_has_come_since() -> None:
+    core = plain_scheduler()
+    alice, bob = core.add_node("alice", weight=5), core.add_node("bob", weight=20)
+    running = [send(core, leaf, prompt=0, longest=25) for leaf in (alice, bob)]
+    while core.dispatch(anything_fits):
+        pass
+    core.reweigh(alice, 20)
+    assert core.gap(core.root).bound == 100.0 / 5
+    core.add_node("light")
+    assert core.gap(core.root).bound == 100.0
+    for request in running:
+        core.finish(request)
 
 
 def test_without_anybody_active_what_stands_goes_on_standing() -> None:

@@ -176,19 +176,13 @@ def _check_sums(lines: dict[str, dict[str, Any]], found: Increases, metrics: str
 
 
 async def _scrape(stack: Stack, found: Increases, *, keeps_order: bool) -> None:
-    """The gap is within its bound, and nothing that was counted is forgotten.
-
-    As the alert does, it compares with the largest bound of the time before. At ten policies a second, each with other
-    weights, groups and tenants, a gap was seen that was 9 % above the bound of that instant (6.31 of 5.76): somewhere
-    what stands for old weights is given up too early. What is known of it is in `docs/decisions/0004`.
-    """
-    widest: dict[str, float] = {}
+    """The gap is within its bound, and nothing that was counted is forgotten."""
     async with aiohttp.ClientSession(f"http://{stack.admin.host}:{stack.admin.port}") as session:
         while True:
             async with session.get("/metrics") as reply:
                 text = await reply.text()
             if keeps_order:
-                check_gap(text, widest)
+                check_gap(text)
             found.scrape(text, from_0=True)
             assert found.restarts == set()
             await asyncio.sleep(SCRAPE_SECONDS)

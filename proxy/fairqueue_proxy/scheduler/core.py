@@ -295,7 +295,9 @@ class Scheduler:
         if keys and max(child.furthest for child in node.children.values()) - lowest <= bound:
             node.old_lightest, node.slack = 0, 0.0
             return Gap(gap, bound, len(keys))
-        return Gap(gap, node.peak_worst / (node.old_lightest * MICRO) + node.slack, len(keys))
+        # A lighter one may have come since.
+        lightest = min(node.old_lightest, node.lightest)
+        return Gap(gap, node.peak_worst / (lightest * MICRO) + node.slack, len(keys))
 
     def _start(self, request: Request) -> None:
         leaf = request.leaf
