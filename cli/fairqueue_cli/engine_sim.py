@@ -1,6 +1,7 @@
 """`fairqueue engine-sim`: parse, start, wait for a signal, drain."""
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,8 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times faster than real (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what the model says (%(default)s)")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="what really happened to each token, as JSON lines")
-    parser.add_argument("--steps", type=Path, metavar="FILE", help="what each step found in the queue, as JSON lines")
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="what really happened to each token, as JSON lines; appended"
+    )
+    parser.add_argument(
+        "--steps", type=Path, metavar="FILE", help="what each step found in the queue, as JSON lines; appended"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,10 +94,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _opened(stack: ExitStack, option: str, path: Path | None) -> BinaryIO | None:
+    """To write on where it ends: an engine that was started again in its container keeps what it had written."""
     try:
-        return None if path is None else stack.enter_context(path.open("wb"))
+        if path is None:
+            return None
+        file = stack.enter_context(path.open("ab"))
+        if path.is_file() and _is_cut(path):
+            file.write(b"\n")
+        return file
     except OSError as error:
         raise ValueError(f"{option} {path}: {error.strerror}: choose another file") from None
+
+
+def _is_cut(path: Path) -> bool:
+    """Whoever wrote it was killed in the middle of a line."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 async def _serve(

@@ -121,14 +121,8 @@ def billed_engine(*, slots: int, volume: Json | None = None) -> Json:
 
 
 def truth_file(pod: str) -> str:
-    """What the engine of a pod writes."""
+    """What the engines of a pod write, one after the other."""
     return f"truth-{pod}.log"
-
-
-def keep_truth(folder: Path, pod: str) -> None:
-    """Before an engine is killed: the next one of its pod would begin the file anew."""
-    path = folder / truth_file(pod)
-    path.rename(path.with_name(f"{path.name}.{time.monotonic_ns()}"))
 
 
 def check_bills(folder: Path, kills: Iterable[Kill]) -> tuple[Tally, Tally]:
@@ -196,9 +190,13 @@ def read_lines(folder: Path) -> dict[str, Entry]:
 def read_truths(folder: Path) -> dict[str, Entry]:
     """How each request ended that an engine worked on, by the engines' own account."""
     found: dict[str, Entry] = {}
-    for path in folder.glob("truth-*.log*"):
-        for text in path.read_text().splitlines(keepends=True):
-            event: Json = json.loads(text) if text.endswith("\n") else {"event": "cut"}
+    for path in folder.glob("truth-*.log"):
+        for text in path.read_text().splitlines():
+            try:
+                event: Json = json.loads(text)
+            except json.JSONDecodeError:
+                # An engine was killed in the middle of the line.
+                continue
             if event["event"] == "ended" and (event["prompt_tokens"] or event["made_tokens"]):
                 name = event["request_id"]
                 assert name not in found

@@ -9,10 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from one_node.components import COMPONENTS
-from suite.billing import Kill, keep_truth
+from suite.billing import Kill
 from suite.injectors import INJECTOR
 from suite.kubectl import Json, Kubectl, until
 from suite.node_parts import end, is_our_own_node, kill_container, start
@@ -56,8 +55,7 @@ class Keys:
 
 @dataclass(slots=True)
 class Chaos:
-    """One place that chaos befalls. `spared` is the pod that is not killed; `usage` is the folder in which engines and
-    proxies write down what they do, on a node of our own."""
+    """One place that chaos befalls. `spared` is the pod that is not killed."""
 
     system: Kubectl
     place: Place
@@ -66,7 +64,6 @@ class Chaos:
     keys: Keys
     clients: Patience
     spared: str
-    usage: Path | None
     kills: list[Kill] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     _began: float = field(default_factory=time.monotonic)
@@ -116,8 +113,6 @@ class Chaos:
         if restarts(pod, container):
             # The second time, kubelets wait before they start it again, ever longer.
             return f"{self._kill_pod()}, not {container} of {name}, as that was killed before"
-        if container == ENGINE and self.usage is not None:
-            keep_truth(self.usage, name)
         began = time.monotonic()
         kill_container(pod, container)
         self.kills.append(Kill(name, container, began, time.monotonic()))

@@ -68,7 +68,7 @@ def test_ten_minutes_of_chaos(system: Kubectl, place: Place, usage: Path | None)
     until(lambda: place.clients.ask(f"{place.url()}/health").status == 200, "the Service serves")
     with patient_clients(place.kubectl, [place.url()], STREAMS, tokens=30, keys=keys.in_use()) as clients:
         until(lambda: served(place, spared), "the pod that is spared has work")
-        chaos = Chaos(system, place, random.Random(seed), made, keys, clients, spared["metadata"]["name"], usage)
+        chaos = Chaos(system, place, random.Random(seed), made, keys, clients, spared["metadata"]["name"])
         with followed_lease(system) as terms:
             chaos.go_on(seconds)
         began = time.monotonic()

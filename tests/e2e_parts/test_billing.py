@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.billing import Kill, check_bills, keep_truth, truth_file
+from suite.billing import Kill, check_bills, truth_file
 
 NOW = time.monotonic()
 EARLIER = NOW - 60
@@ -92,9 +92,10 @@ def test_a_request_that_no_engine_knows_of_is_one_whose_engine_was_killed(tmp_pa
         check_bills(tmp_path, [Kill("a", "fairqueue-proxy", NOW, NOW)])
 
 
-def test_what_an_engine_wrote_before_it_was_killed_is_kept(tmp_path: Path) -> None:
+def test_a_line_of_an_engine_that_was_killed_in_the_middle_of_it_is_none(tmp_path: Path) -> None:
     truth(tmp_path, "alice.1.0")
-    keep_truth(tmp_path, "a")
+    with (tmp_path / truth_file("a")).open("a") as file:
+        file.write('{"event": "ended", "request_\n')
     truth(tmp_path, "alice.2.0")
     for name in ("alice.1.0", "alice.2.0"):
         line(tmp_path, name)

@@ -89,6 +89,28 @@ async def test_steps_are_logged_on_request(tmp_path: Path) -> None:
     assert events == ["queued", "step", "step", "step", "emptied"]
 
 
+async def test_an_engine_that_is_started_again_writes_on_where_the_one_before_was_killed(tmp_path: Path) -> None:
+    log = tmp_path / "truth.jsonl"
+    for name in ("one", "two"):
+        async with engine_sim("tgi", "--model-profile", "tiny", "--log", str(log)) as (process, port):
+            body = {"inputs": "a", "parameters": {"max_new_tokens": 3}}
+            await exchange(port, post("/generate", body, f"x-request-id: {name}"))
+            process.kill()
+            await process.wait()
+        with log.open("ab") as file:
+            file.write(b'{"event":"ma')
+    arrived, broken = [], 0
+    for line in log.read_text().splitlines():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            broken += 1
+            continue
+        if event["event"] == "arrived":
+            arrived.append(event["request_id"])
+    assert (arrived, broken) == (["one", "two"], 2)
+
+
 @pytest.mark.parametrize(
     "kind", ["vllm", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("openai", "sglang"))]
 )
