@@ -104,7 +104,7 @@ class Storm:
             self.served += 1
 
 
-@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(25, 1500), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(25, 600), marks=pytest.mark.long)])
 def test_the_gap_is_within_its_bound_whatever_policies_come(tmp_path: Path, seeds: range) -> None:
     reloads = served = 0
     for seed in seeds:
