@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,12 +107,12 @@ def _opened(stack: ExitStack, option: str, path: Path | None) -> BinaryIO | None
 
 
 def _is_cut(path: Path) -> bool:
-    """Whoever wrote it was killed in the middle of a line."""
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+    """Whoever wrote it was killed in the middle of a line. Not known of files that may only be written."""
+    with suppress(PermissionError), path.open("rb") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    return False
 
 
 async def _serve(

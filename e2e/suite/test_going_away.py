@@ -149,5 +149,6 @@ def test_an_engine_killed_by_its_liveness_probe_is_back_within_five_seconds(plac
     print(f"started again {took:.0f} s after kubelet went to kill it")
     assert took <= 5.0
     assert restarts(place.kubectl.get("pod", name), "fairqueue-proxy") == 0
+    assert place.clients.generate(f"http://{found['status']['podIP']}:80", "alice").status == 200
     # kube-proxy may still have to hear that the pod was not Ready, and then that it is again.
     until(lambda: place.clients.generate(place.url(), "alice").status == 200, "the Service leads to it again")

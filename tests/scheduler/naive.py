@@ -38,9 +38,8 @@ class NaiveNode:
     largest_course: int = 0
     course_at_dispatch: int = 0
     leaving: bool = False
-    # Lightest weights that there were, and what changes of weights moved keys by; until all are within the bound.
+    # Lightest weights that there were, until all are within the bound.
     old_weights: list[int] = field(default_factory=list)
-    moved_by: float = 0.0
 
     @property
     def settled(self) -> float:
@@ -128,11 +127,9 @@ class Naive:
         assert node.parent is not None
         if weight == node.weight:
             return
-        key = self.key(node)
         node.parent.old_weights.append(self.lightest(node.parent))
         node.base, node.charged, node.weight = node.settled, 0, weight
         node.parent.old_weights.append(self.lightest(node.parent))
-        node.parent.moved_by += abs(self.key(node) - key)
 
     def retire(self, node: NaiveNode) -> None:
         for each in node.below():
@@ -373,15 +370,16 @@ class Naive:
 
     def bound(self, node: NaiveNode) -> float:
         """What stood before a change of weights stands until all children are within the new one, whatever becomes of
-        what they have in flight."""
+        what they have in flight, and of weights above the lightest."""
+        per_unit = self.lightest(node) * MICRO
         settled = [child.settled for child in self.active_children(node)]
-        bound = node.largest_course / (self.lightest(node) * MICRO)
-        furthest = [child.settled + self.course(child) / (child.weight * MICRO) for child in node.children]
-        if settled and max(furthest) - min(settled) <= bound:
-            node.old_weights, node.moved_by = [], 0.0
-        if not node.old_weights:
-            return bound
-        return node.largest_course / (min(*node.old_weights, self.lightest(node)) * MICRO) + node.moved_by
+        if node.old_weights and settled:
+            ahead = {it: math.ceil((it.settled - min(settled)) * per_unit) + self.course(it) for it in node.children}
+            if max(ahead.values()) <= node.largest_course:
+                node.old_weights = []
+                for child, course in ahead.items():
+                    child.course_at_dispatch = max(child.course_at_dispatch, course)
+        return node.largest_course / (min([*node.old_weights, self.lightest(node)]) * MICRO)
 
     @staticmethod
     def lightest(node: NaiveNode) -> int:

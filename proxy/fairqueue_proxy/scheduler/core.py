@@ -8,6 +8,7 @@ and `output` as the engine answers, then `finish`; or `cancel` while queued; or 
 take it, which undoes the dispatch without a charge.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -88,7 +89,7 @@ class Scheduler:
         parent = node.parent
         if parent is None or weight == node.weight:
             return
-        key, lightest = node.key, parent.lightest
+        lightest = parent.lightest
         if node.active:
             # For who follows its share, it leaves with the old weight and comes back with the new one.
             self._before_activity(node)
@@ -99,7 +100,7 @@ class Scheduler:
         else:
             node.reweigh(weight)
         parent.by_key.lowered(node)
-        parent.keep_bound(min(lightest, parent.lightest), abs(node.key - key))
+        parent.keep_bound(min(lightest, parent.lightest))
 
     def limit(self, node: Node, limits: Limits) -> None:
         """Gives a node other limits."""
@@ -285,19 +286,28 @@ class Scheduler:
         """
         keys = [child.key for child in node.children.values() if child.active]
         gap = max(keys) - min(keys) if keys else 0.0
-        bound = node.peak_worst / (node.lightest * MICRO)
-        if not node.old_lightest:
-            return Gap(gap, bound, len(keys))
-        # Also those count that are not active now: above the mark they come back as they are. What is reserved may come
-        # back: then a key falls. And what is in flight was let in under the old weights, and may yet take its longest
-        # course.
-        lowest = min((child.settled for child in node.children.values() if child.active), default=0.0)
-        if keys and max(child.furthest for child in node.children.values()) - lowest <= bound:
-            node.old_lightest, node.slack = 0, 0.0
-            return Gap(gap, bound, len(keys))
-        # A lighter one may have come since.
-        lightest = min(node.old_lightest, node.lightest)
-        return Gap(gap, node.peak_worst / (lightest * MICRO) + node.slack, len(keys))
+        if node.old_lightest and keys:
+            self._forget_old_weights(node)
+        # While an old one stands, a lighter one may come.
+        lightest = min(node.lightest, node.old_lightest or node.lightest)
+        return Gap(gap, node.peak_worst / (lightest * MICRO), len(keys))
+
+    @staticmethod
+    def _forget_old_weights(node: Node) -> None:
+        """If all are within the new bound, whatever becomes of what they have in flight. Somebody must be active.
+
+        Also those count that are not active now: above the mark they come back as they are. What is reserved may come
+        back: then a key falls. What is in flight was let in under the old weights, and may yet take its longest course;
+        under the lightest weight, as a change to no less than that changes no bound. If it turns out to be longer
+        still, the bound is to grow by that, as it does after a dispatch.
+        """
+        children, per_unit = node.children.values(), node.lightest * MICRO
+        lowest = min(child.settled for child in children if child.active)
+        reached = {child: math.ceil((child.settled - lowest) * per_unit) + child.worst for child in children}
+        if max(reached.values()) <= node.peak_worst:
+            node.old_lightest = 0
+            for child, reach in reached.items():
+                child.reach = max(child.reach, reach)
 
     def _start(self, request: Request) -> None:
         leaf = request.leaf

@@ -111,7 +111,6 @@ class Node:
         "reserved",
         "serial",
         "served",
-        "slack",
         "transient",
         "weight",
         "worst",
@@ -154,11 +153,11 @@ class Node:
         # Cost of the longest course that the requests in flight below may take, and its largest value so far (H).
         self.worst = 0
         self.peak_worst = 0
-        # What stands for the children after a change of weights until they are within the new bound: the lightest
-        # weight that there was (0: nothing stands), and what the changes themselves moved keys by.
+        # The lightest weight that there was before changes of the children's weights, until they are within the new
+        # bound; 0: nothing stands.
         self.old_lightest = 0
-        self.slack = 0.0
-        # The parent's `worst` at this node's last dispatch, with what is now known to be longer below this node.
+        # The parent's `worst` at this node's last dispatch, or what bounded the node when old weights were forgotten,
+        # with what is now known to be longer below this node.
         self.reach = 0
         # Active children, in three orders, and the one that last stopped being active. One that leaves may have had
         # the name of one that comes: only serial numbers differ for ever.
@@ -198,11 +197,6 @@ class Node:
         """What children are ordered by: `settled + reserved / weight`, in cost units."""
         return self.turn()[0]
 
-    @property
-    def furthest(self) -> float:
-        """No key that what is in flight now can lead to is larger."""
-        return self.settled + self.worst / (self.weight * MICRO)
-
     def turn(self) -> tuple[float, int, str, int]:
         """The smallest of its siblings' is whose turn it is: by key, then the oldest request, then the name."""
         key = self._base + (self._charged + self.reserved) / (self.weight * MICRO)
@@ -229,10 +223,9 @@ class Node:
         """The smallest weight among the children."""
         return min((child.weight for child in self.children.values()), default=1)
 
-    def keep_bound(self, lightest: int, moved: float = 0.0) -> None:
+    def keep_bound(self, lightest: int) -> None:
         """A change among the children: the bound by their `lightest` weight before it stands until it is met anew."""
         self.old_lightest = min(lightest, self.old_lightest or lightest)
-        self.slack += moved
 
     def reweigh(self, weight: int) -> None:
         """What was charged so far stays as it is; what is reserved counts by the new weight from now on."""
