@@ -129,7 +129,6 @@ class Naive:
             return
         node.parent.old_weights.append(self.lightest(node.parent))
         node.base, node.charged, node.weight = node.settled, 0, weight
-        node.parent.old_weights.append(self.lightest(node.parent))
 
     def retire(self, node: NaiveNode) -> None:
         for each in node.below():

@@ -100,7 +100,7 @@ class Scheduler:
         else:
             node.reweigh(weight)
         parent.by_key.lowered(node)
-        parent.keep_bound(min(lightest, parent.lightest))
+        parent.keep_bound(lightest)
 
     def limit(self, node: Node, limits: Limits) -> None:
         """Gives a node other limits."""
