@@ -189,8 +189,7 @@ class Tenants:
         # What it has learned, and what it owes, goes along.
         tenant.node.outputs, tenant.node.limits, tenant.node.bucket = old.outputs, old.limits, old.bucket
         scheduler.limit(tenant.node, limits)
-        for request in moved:
-            scheduler.transfer(request, tenant.leaf(scheduler, member_of(request)))
+        scheduler.transfer((request, tenant.leaf(scheduler, member_of(request))) for request in moved)
         return moved
 
     def _retire(self, node: Node) -> None:

@@ -134,8 +134,9 @@ class Naive:
         for each in node.below():
             each.leaving = True
 
-    def transfer(self, request: NaiveRequest, leaf: NaiveNode) -> None:
-        request.leaf = leaf
+    def transfer(self, requests: list[NaiveRequest], leaf: NaiveNode) -> None:
+        for request in requests:
+            request.leaf = leaf
         self.look_again()
 
     def in_flight(self, node: NaiveNode) -> int:

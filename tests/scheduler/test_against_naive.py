@@ -300,9 +300,9 @@ class Comparison(RuleBasedStateMachine):
         parent_node = self.core.root if parent is self.naive.root else self.nodes[parent]
         self.nodes[new] = self.core.add_node(name, parent_node, weight=weight)
         self.leaves.append(new)
-        for pair in [pair for pair in self.queued() if pair.naive.leaf is old]:
-            self.core.transfer(pair.core, self.nodes[new])
-            self.naive.transfer(pair.naive, new)
+        pairs = [pair for pair in self.queued() if pair.naive.leaf is old]
+        self.core.transfer((pair.core, self.nodes[new]) for pair in pairs)
+        self.naive.transfer([pair.naive for pair in pairs], new)
         # It was lifted while its old self was still there: not to the mark that stands afterwards.
         self.was_active |= {node for node in new.up() if node.active}
         self.core.retire(self.nodes[old])

@@ -3,7 +3,7 @@
 import pytest
 
 from fairqueue_proxy.scheduler import Cost, Limits, Node, Request, Scheduler, State
-from scheduler.scenario import plain_scheduler, send, serve, start_next
+from scheduler.scenario import charge, plain_scheduler, send, serve, start_next
 
 
 def order(core: Scheduler, count: int) -> list[str]:
@@ -144,8 +144,7 @@ def test_a_moved_tenant_starts_at_the_level_of_its_new_siblings_and_takes_its_qu
     assert alice.settled > 0
     flooded(core, carol, count=4)
     moved = core.add_node("alice", poor)
-    for request in waiting:
-        core.transfer(request, moved)
+    core.transfer((request, moved) for request in waiting)
     core.retire(alice)
     assert list(moved.queue.values()) == waiting
     # The counters of other siblings are another clock: with what she had there she would wait for ever here.
@@ -158,8 +157,7 @@ def test_requests_keep_their_order_whatever_they_are_put_beside() -> None:
     core = plain_scheduler()
     alice, bob = core.add_node("alice"), core.add_node("bob")
     first, second, third = send(core, alice), send(core, bob), send(core, alice)
-    core.transfer(first, bob)
-    core.transfer(third, bob)
+    core.transfer([(first, bob), (third, bob)])
     assert list(bob.queue.values()) == [first, second, third]
     assert not alice.active
     assert core.head() is first
@@ -171,7 +169,24 @@ def test_only_what_is_queued_can_be_moved() -> None:
     request = send(core, alice)
     start_next(core)
     with pytest.raises(AssertionError):
-        core.transfer(request, bob)
+        core.transfer([(request, bob)])
+
+
+def test_who_gives_its_queue_away_does_not_join_for_what_is_left_of_it_meanwhile() -> None:
+    told: list[Node] = []
+    core = Scheduler(clock=lambda: 0.0, before_activity=told.append)
+    alice, bob = core.add_node("alice", limits=Limits(max_in_flight=3)), core.add_node("bob")
+    send(core, alice, sequences=2)
+    start_next(core)
+    charge(core, bob, 1)
+    # Two of three slots are taken: alice's next does not fit. The one behind it would.
+    waiting = [send(core, alice, sequences=2), send(core, alice)]
+    moved = core.add_node("moved")
+    assert core.root.last_left is bob
+    told.clear()
+    core.transfer((request, moved) for request in waiting)
+    assert told == [moved]
+    assert core.root.last_left is bob
 
 
 def test_a_new_limit_holds_at_once_and_a_lifted_one_too() -> None:

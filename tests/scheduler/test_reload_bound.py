@@ -191,7 +191,7 @@ def test_a_user_that_gets_a_request_from_elsewhere_is_no_longer_idle() -> None:
     other = core.add_node("other")
     request = send(core, other)
     kept = next(iter(tenant.children.values()), None) or core.add_node("cid", tenant, transient=True)
-    core.transfer(request, kept)
+    core.transfer([(request, kept)])
     assert kept not in tenant.idle
     assert core.head() is request
 

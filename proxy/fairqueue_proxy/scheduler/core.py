@@ -10,7 +10,7 @@ take it, which undoes the dispatch without a charge.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fairqueue_proxy.scheduler.cost import MICRO, Cost
 from fairqueue_proxy.scheduler.lazy_heap import LazyHeap
@@ -125,17 +125,24 @@ class Scheduler:
             self.retire(child)
         self._forget(node)
 
-    def transfer(self, request: Request, leaf: Node) -> None:
-        """Puts a queued request on another leaf, in order of arrival."""
-        self._expect(request, QUEUED)
-        old, request.leaf = request.leaf, leaf
-        del old.queue[request.arrival]
-        self._insert(request)
-        if leaf.parent is not None:
-            leaf.parent.idle.discard(leaf)
-        self._refresh(leaf)
-        self._refresh(old)
-        self._forget(old)
+    def transfer(self, moves: Iterable[tuple[Request, Node]]) -> None:
+        """Puts queued requests on other leaves, in order of arrival. All at once: a leaf that is left with nothing must
+        not join for a moment because what still waits on it fits its limits."""
+        old: dict[Node, None] = {}
+        new: dict[Node, None] = {}
+        for request, leaf in moves:
+            self._expect(request, QUEUED)
+            old[request.leaf] = new[leaf] = None
+            del request.leaf.queue[request.arrival]
+            request.leaf = leaf
+            self._insert(request)
+        for leaf in new:
+            if leaf.parent is not None:
+                leaf.parent.idle.discard(leaf)
+            self._refresh(leaf)
+        for leaf in old:
+            self._refresh(leaf)
+            self._forget(leaf)
 
     def enqueue(self, request: Request) -> None:
         """Puts a new request at the end of its leaf's queue."""
