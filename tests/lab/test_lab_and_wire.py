@@ -2,8 +2,8 @@
 
 Both have the same batching model inside, and the same scheduler before it; what may differ is all that is between:
 HTTP, metering by bytes, an event loop, estimates of prompts, real timers. Only one thing the lab leaves out on purpose:
-the way of a request and of its first token through three processes. At ten times the speed these milliseconds count
-tenfold, so they are measured, with requests that are alone: as much as that a wait may be longer on the wire.
+the way of a request and of its first token through three processes. At five times the speed these milliseconds count
+fivefold, so they are measured, with requests that are alone: as much as that a wait may be longer on the wire.
 """
 
 import random
@@ -29,7 +29,7 @@ from fairqueue_sim.lab.trace import Arrival
 from fairqueue_sim.lab.workloads import Workload
 from proxy_stack import key_of, serving_proxy
 
-PROFILE, SPEED, SLOTS = "a10g-llama2-7b", 10, 8
+PROFILE, SPEED, SLOTS = "a10g-llama2-7b", 5, 8
 # Two more than there are slots, so that no slot stands empty while the next request is on its way.
 AT_ONCE = SLOTS + 2
 WEIGHTS = {"heavy": 2, "light": 1, "rare": 1}
